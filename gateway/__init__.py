@@ -1,0 +1,3 @@
+"""A self-hosted notification gateway."""
+
+__version__ = "0.1.0"

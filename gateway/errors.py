@@ -70,7 +70,9 @@ TOO_LARGE: Final = ProblemType("too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE: Final = ProblemType("unsupported-media-type", 415, "The body must be JSON")
 VALIDATION: Final = ProblemType("validation", 422, "The request breaks the contract")
 IDEMPOTENCY_KEY_REUSED: Final = ProblemType(
-    "idempotency-key-reused", 422, "This idempotency key was used with another body",
+    "idempotency-key-reused",
+    422,
+    "This idempotency key was used with another body",
 )
 RATE_LIMITED: Final = ProblemType("rate-limited", 429, "Too many requests", retryable=True)
 INTERNAL: Final = ProblemType("internal", 500, "Something went wrong on our side", retryable=True)

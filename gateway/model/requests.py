@@ -24,14 +24,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The shape every request body shares: strict, immutable."""
 
 
-class Action(Request):
+class Action(Request, frozen=True, kw_only=True):
     """A button."""
 
     label: Annotated[str, Meta(min_length=1, max_length=80)]
     url: Url
 
 
-class ContentRequest(Request):
+class ContentRequest(Request, frozen=True, kw_only=True):
     """A message without a template, shown natively on every channel. `body` is Markdown."""
 
     title: Annotated[str, Meta(min_length=1, max_length=500)]
@@ -41,14 +41,14 @@ class ContentRequest(Request):
     actions: Annotated[list[Action], Meta(max_length=5)] = []
 
 
-class TemplateChoice(Request):
+class TemplateChoice(Request, frozen=True, kw_only=True):
     """A template by key, and a version of it: an integer (edited through the API) or `sha256:…` (a folder's)."""
 
     key: Key
     version: int | str | None = None
 
 
-class Recipient(Request):
+class Recipient(Request, frozen=True, kw_only=True):
     """Who: a stored user, a topic, or addresses given on the spot. Keys named as channels are their addresses."""
 
     user: Key | None = None
@@ -68,7 +68,7 @@ class Recipient(Request):
     data: dict[str, Any] | None = None
 
 
-class AttachmentRequest(Request):
+class AttachmentRequest(Request, frozen=True, kw_only=True):
     """A file, base64-coded; `content_id` makes it an inline image."""
 
     filename: Annotated[str, Meta(min_length=1, max_length=255)]
@@ -77,7 +77,7 @@ class AttachmentRequest(Request):
     content_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
 
 
-class EmailOverrides(Request):
+class EmailOverrides(Request, frozen=True, kw_only=True):
     """E-mail's own terms. Structural headers are refused in `headers`."""
 
     subject: Line | None = None
@@ -88,13 +88,13 @@ class EmailOverrides(Request):
     headers: Annotated[dict[str, str], Meta(max_length=50)] = {}
 
 
-class Overrides(Request):
+class Overrides(Request, frozen=True, kw_only=True):
     """Per channel, in that channel's own terms; each is checked when the request is accepted."""
 
     email: EmailOverrides | None = None
 
 
-class SendRequest(Request):
+class SendRequest(Request, frozen=True, kw_only=True):
     """The body of `POST /v1/notifications`."""
 
     to: Recipient | Annotated[list[Recipient], Meta(min_length=1)]
@@ -117,7 +117,7 @@ class SendRequest(Request):
     tags: Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=20)] = []
 
 
-class BatchItem(SendRequest):
+class BatchItem(SendRequest, frozen=True, kw_only=True):
     """One of a batch: a send with its own idempotency key."""
 
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=255)] | None = None

@@ -1,0 +1,286 @@
+"""Every configuration key, its default and its meaning.
+
+Owns the shape of `gateway.toml`. Knows nothing of files and environment variables: `gateway.config.load` does.
+Durations are whole seconds in keys that end in `_s`; rates are written `"50/s"`, `"20/h"`.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from gateway.model.states import OnUnknown, Priority, Strategy
+
+_PER_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_RATE: Final = re.compile(r"(?P<count>[1-9][0-9]{0,6})/(?P<per>[smhd])")
+
+Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every table of the file shares: unknown keys are refused."""
+
+
+class Secret:
+    """A value that never prints: `str()` and `repr()` show stars; `.reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Hand out the secret, at the one place that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(****)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """At most `count` in any `per_s` seconds."""
+
+    count: int
+    per_s: int
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """Read `"50/s"`, `"20/m"`, `"20/h"` or `"3/d"`; raises `ValueError` with a sentence for anything else."""
+        found = _RATE.fullmatch(text.strip())
+        if found is None:
+            message = f"{text!r} is not a rate: write a whole number, a slash and s, m, h or d, such as 50/s"
+            raise ValueError(message)
+        return cls(int(found["count"]), _PER_S[found["per"]])
+
+    def __str__(self) -> str:
+        unit = next(letter for letter, seconds in _PER_S.items() if seconds == self.per_s)
+        return f"{self.count}/{unit}"
+
+
+class Environment(StrEnum):
+    """Where the gateway runs. Outside production nothing leaves but to what `[staging] allow` names."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class Otherwise(StrEnum):
+    """What becomes of a message that may not leave."""
+
+    CAPTURE = "capture"
+    SKIP = "skip"
+    REDIRECT = "redirect"
+
+
+class ServerSettings(Section, frozen=True, kw_only=True):
+    """`[server]`: where the API listens and how much the process takes on at once."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    trusted_proxies: list[str] = []
+    """Addresses whose `X-Forwarded-*` headers are believed."""
+    drain_s: Positive = 20
+    """How long a stop waits for what is in flight."""
+    lease_s: Positive = 60
+    """How long a claim holds without a settlement. Longer than the slowest attempt: a shorter one makes duplicates."""
+    poll_s: Annotated[float, Meta(gt=0)] = 1.0
+    """How often an idle worker looks for due deliveries; what this process accepts itself is sent without waiting."""
+    database_connections: Positive = 10
+    """PostgreSQL only: connections per process."""
+
+
+class LimitSettings(Section, frozen=True, kw_only=True):
+    """`[limits]`: nothing grows without one."""
+
+    body_bytes: Positive = 1_048_576
+    attachment_body_bytes: Positive = 15_728_640
+    """Where attachments are allowed."""
+    recipients: Positive = 1000
+    batch: Positive = 1000
+    live: Rate = Rate(10_000, 1)
+    """Requests per key and process."""
+    team: Rate = Rate(100, 1)
+    test: Rate = Rate(1000, 1)
+    waiting: Positive = 5_000_000
+    """Deliveries that may wait; beyond it sends answer 503."""
+    pending_accepts: Positive = 2000
+    """Requests that may wait for the store at once in one process; beyond it 503, quickly."""
+    captured: Positive = 10_000
+    """Captured messages kept; the oldest go first."""
+
+
+class RetentionSettings(Section, frozen=True, kw_only=True):
+    """`[retention]`: how long what is finished stays, in days."""
+
+    notifications_days: Positive = 30
+    contents_days: Positive = 7
+    """Bodies, variables and attachments."""
+    captured_days: Positive = 7
+    idempotency_s: Positive = 86_400
+    slice: Positive = 1000
+    """Rows deleted at once, so that pruning never holds anybody up."""
+
+
+class StagingSettings(Section, frozen=True, kw_only=True):
+    """`[staging]`: what may leave outside production."""
+
+    allow: list[str] = []
+    otherwise: Otherwise = Otherwise.CAPTURE
+    redirect: dict[str, str] = {}
+    """Per channel, where redirected messages go; e-mail's key is `email`, SMS's `phone`."""
+
+
+class RetrySettings(Section, frozen=True, kw_only=True):
+    """When a delivery is tried again: exponential with jitter, bounded by attempts and by time."""
+
+    attempts: Annotated[int, Meta(ge=1, le=100)] = 8
+    first_s: Annotated[float, Meta(gt=0)] = 5
+    factor: Annotated[float, Meta(ge=1)] = 3
+    most_s: Annotated[float, Meta(gt=0)] = 3600
+    budget_s: Positive = 86_400
+    """From accept to the last attempt."""
+
+
+class BreakerSettings(Section, frozen=True, kw_only=True):
+    """When a failing provider is left alone for a while."""
+
+    failures: Positive = 5
+    """Failures in a row that open it."""
+    first_s: Annotated[float, Meta(gt=0)] = 5
+    most_s: Annotated[float, Meta(gt=0)] = 120
+
+
+class ChannelSettings(Section, frozen=True, kw_only=True):
+    """`[channels.NAME]`: which providers serve a channel, first to last, and its rules."""
+
+    providers: list[str] = []
+    sender: str | None = None
+    senders: list[str] = []
+    """Further senders that `overrides` may name; patterns as in `[staging] allow`."""
+    retry: RetrySettings = RetrySettings()
+    breaker: BreakerSettings = BreakerSettings()
+    per_recipient: Rate | None = None
+    on_unknown: OnUnknown | None = None
+    slots: Positive | None = None
+    """Deliveries of one lane in hand at once; default: twice the first provider's concurrency."""
+
+
+class DigestSettings(Section, frozen=True, kw_only=True):
+    """Gather what comes within a window into one message."""
+
+    window_s: Positive
+
+
+class CategorySettings(Section, frozen=True, kw_only=True):
+    """`[categories.NAME]`: the rules that people's preferences speak about."""
+
+    description: str = ""
+    channels: list[str] | None = None
+    strategy: Strategy = Strategy.ALL
+    priority: Priority = Priority.NORMAL
+    required: bool = False
+    unsubscribe: bool = False
+    expires_after_s: Positive | None = None
+    escalate_after_s: Positive | None = None
+    on_unknown: OnUnknown | None = None
+    digest: DigestSettings | None = None
+
+
+class OutboundSettings(Section, frozen=True, kw_only=True):
+    """`[outbound]`: where the gateway itself may connect to."""
+
+    allow_private: list[str] = []
+    proxy: str | None = None
+
+
+class QuietHoursSettings(Section, frozen=True, kw_only=True):
+    """`[quiet_hours]`: the default for people who chose none."""
+
+    start: str | None = None
+    end: str | None = None
+    timezone: str = "UTC"
+
+
+class LogFormat(StrEnum):
+    """How log lines look; `auto` is readable on a terminal and JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least important line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LoggingSettings(Section, frozen=True, kw_only=True):
+    """`[logging]`."""
+
+    format: LogFormat = LogFormat.AUTO
+    level: LogLevel = LogLevel.INFO
+
+
+class TemplateSettings(Section, frozen=True, kw_only=True):
+    """`[templates]`: where templates come from."""
+
+    folder: str | None = None
+    """Default: the templates shipped with the gateway."""
+    default_locale: str = "en"
+    product: str = "Notification gateway"
+    """The name at the head and foot of built-in layouts."""
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """`[providers.NAME]`: a configured account. `use` and `rate` are the gateway's keys; all others the adapter's."""
+
+    name: str
+    use: str
+    rate: Rate | None = None
+    settings: Any
+    """The adapter's own settings, decoded into its `Settings`."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration, checked."""
+
+    environment: Environment = Environment.DEVELOPMENT
+    public_url: str = "http://127.0.0.1:8080"
+    database: Secret = Secret("sqlite:///var/gateway.db")
+    """`sqlite:///path` (relative to the working folder) or `postgresql://…`: a secret, as it may carry a password."""
+    bootstrap_key: Secret | None = None
+    secret_key: Secret | None = None
+    """Signs links and tokens. Without it one is made and kept beside the database."""
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+    retention: RetentionSettings = RetentionSettings()
+    staging: StagingSettings = StagingSettings()
+    outbound: OutboundSettings = OutboundSettings()
+    quiet_hours: QuietHoursSettings = QuietHoursSettings()
+    logging: LoggingSettings = LoggingSettings()
+    templates: TemplateSettings = TemplateSettings()
+    providers: dict[str, Provider] = {}
+    channels: dict[str, ChannelSettings] = {}
+    categories: dict[str, CategorySettings] = {}
+    destinations: dict[str, dict[str, dict[str, Secret | str]]] = {}
+
+    @property
+    def is_production(self) -> bool:
+        """Whether messages leave to everyone."""
+        return self.environment is Environment.PRODUCTION

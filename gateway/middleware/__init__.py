@@ -1,0 +1,1 @@
+"""What every channel shares: retry, consent, rate limits, breakers and the staging allowlist."""

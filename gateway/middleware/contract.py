@@ -1,0 +1,42 @@
+"""The onion's words: an envelope goes in, a verdict comes out.
+
+Owns `Verdict`, what the middleware makes of an adapter's outcome. Refuses to know storage and HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from channels.contract import Message, Outcome
+from gateway.model.states import Status, Why
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Not now: due again at `until` (Unix ms). `granted`: the recipient's rate is already paid for that moment."""
+
+    until: int
+    reason: Why
+    detail: str | None = None
+    granted: bool = False
+
+
+class Dropped(msgspec.Struct, frozen=True, kw_only=True):
+    """Not at all, by rule: `status` is `skipped`, `expired`, `failed` or `unknown`."""
+
+    status: Status
+    reason: Why
+    detail: str | None = None
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """Kept in the capture inbox instead of sent."""
+
+    message: Message
+    reason: Why
+    detail: str | None = None
+
+
+Verdict = Outcome | Held | Dropped | Kept
+Send = Callable[[Message], Awaitable[Outcome]]

@@ -1,0 +1,1 @@
+"""HTTP in: what `API.md` promises, and nothing that decides."""

@@ -1,0 +1,1 @@
+"""Deciding and acting: accept, plan, dispatch, deliver, settle, status, upkeep."""

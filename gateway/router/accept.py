@@ -1,0 +1,416 @@
+"""From a decoded request to a 202 that is on disk.
+
+Owns the order: idempotency, resolving, planning, storing, answering. Refuses to know HTTP; errors are `Problem`s. The
+answer follows the commit, and a delivery that was born leased goes straight on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from gateway.errors import (
+    IDEMPOTENCY_KEY_REUSED,
+    UNAVAILABLE,
+    Code,
+    Fault,
+    GatewayError,
+    Problem,
+)
+from gateway.model import ids
+from gateway.model.ids import IdSource
+from gateway.model.requests import BatchItem, Recipient, SendRequest, recipients
+from gateway.model.states import FINAL, Mode, NotificationStatus, Scope, Status, lane_of
+from gateway.router import answers
+from gateway.router.caller import Caller
+from gateway.router.dispatch import Dispatcher
+from gateway.router.plan import Known, Planned, Target, plan
+from gateway.router.resolve import Resolved, Resolver
+from gateway.router.rules import Rules
+from gateway.storage.contract import (
+    Acceptance,
+    AcceptResult,
+    AttachmentRow,
+    Claimed,
+    DeliveryRow,
+    Idempotency,
+    KeyReused,
+    Lease,
+    NotificationRow,
+    Replayed,
+    Store,
+    Stored,
+)
+
+_BUSY_RETRY_S: Final = 2
+_FULL_RETRY_S: Final = 30
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a 202, and whether it is an earlier answer given again."""
+
+    body: bytes
+    replayed: bool = False
+
+
+class Accepting:
+    """Accepts notifications. Safe for any number of concurrent calls."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        resolver: Resolver,
+        rules: Rules,
+        dispatcher: Dispatcher,
+        clock: Callable[[], int],
+        id_source: IdSource,
+        public_url: str,
+        idempotency_ms: int,
+        pending_most: int,
+        has_room: Callable[[], bool],
+        on_accepted: Callable[[Mode, int], None],
+    ) -> None:
+        self._store = store
+        self._resolver = resolver
+        self._rules = rules
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._ids = id_source
+        self._url = public_url.rstrip("/")
+        self._idempotency_ms = idempotency_ms
+        self._pending = 0
+        self._pending_most = pending_most
+        self._has_room = has_room
+        self._on_accepted = on_accepted
+
+    async def send(
+        self,
+        caller: Caller,
+        request: SendRequest,
+        *,
+        idempotency_key: str | None,
+        body: bytes,
+    ) -> Answered:
+        """Accept one request; answers after the commit. `body` is what the caller sent, byte for byte.
+
+        Raises `Problem`: 422 with every fault, 422 for a reused key, 503 when there is no room. `StoreUnavailable`
+        passes through; nothing is stored then.
+        """
+        self._admit()
+        self._pending += 1
+        try:
+            return await self._send(caller, request, idempotency_key, body)
+        finally:
+            self._pending -= 1
+
+    def _admit(self) -> None:
+        if self._pending >= self._pending_most:
+            raise Problem(UNAVAILABLE, "Too many requests wait for the store.", retry_after_s=_BUSY_RETRY_S)
+        if not self._has_room():
+            raise Problem(UNAVAILABLE, "Too many deliveries wait already.", retry_after_s=_FULL_RETRY_S)
+
+    async def batch(
+        self,
+        caller: Caller,
+        items: Sequence[tuple[BatchItem, bytes] | Problem],
+    ) -> list[Answered | Problem]:
+        """Accept many at once, each with its own idempotency key and fate; answers in order.
+
+        Each item comes with the bytes it was read from. One set of look-ups and one commit for all of them.
+        """
+        self._admit()
+        self._pending += 1
+        try:
+            return await self._batch(caller, items)
+        finally:
+            self._pending -= 1
+
+    async def _batch(
+        self,
+        caller: Caller,
+        items: Sequence[tuple[BatchItem, bytes] | Problem],
+    ) -> list[Answered | Problem]:
+        now = self._clock()
+        results: list[Answered | Problem | None] = [None] * len(items)
+        resolved: list[tuple[int, BatchItem, bytes, Resolved]] = []
+        for index, item in enumerate(items):
+            if isinstance(item, Problem):
+                results[index] = item
+                continue
+            request, body = item
+            try:
+                resolved.append((index, request, body, self._resolver.resolve(request, caller.mode)))
+            except Problem as problem:
+                results[index] = problem
+        known = await self.known([target for *_, one in resolved for target in one.targets])
+        drafts = [
+            self._draft_with_key(caller, request, request.idempotency_key, body, one, known, now)
+            for _, request, body, one in resolved
+        ]
+        stored = await self._store_all([draft for draft, _ in drafts], checked_at=now)
+        accepted = 0
+        for (index, *_), (_, answer), result in zip(resolved, drafts, stored, strict=True):
+            accepted += isinstance(result, Stored)
+            try:
+                results[index] = Answered(body=answer) if isinstance(result, Stored) else _replay(result)
+            except Problem as problem:
+                results[index] = problem
+        self._on_accepted(caller.mode, accepted)
+        return [one for one in results if one is not None]
+
+    async def _send(
+        self,
+        caller: Caller,
+        request: SendRequest,
+        idempotency_key: str | None,
+        body: bytes,
+    ) -> Answered:
+        now = self._clock()
+        if idempotency_key is not None:
+            before = await self._store.recall(caller.key_id, idempotency_key, _hash(body), now)
+            if before is not None:
+                return _replay(before)
+        resolved = self._resolver.resolve(request, caller.mode)
+        known = await self.known(resolved.targets)
+        acceptance, answer = self._draft_with_key(caller, request, idempotency_key, body, resolved, known, now)
+        [result] = await self._store_all([acceptance], checked_at=now)
+        if not isinstance(result, Stored):
+            return _replay(result)
+        self._on_accepted(caller.mode, 1)
+        return Answered(body=answer)
+
+    def _draft_with_key(
+        self,
+        caller: Caller,
+        request: SendRequest,
+        key: str | None,
+        body: bytes,
+        resolved: Resolved,
+        known: Known,
+        now: int,
+    ) -> tuple[Acceptance, bytes]:
+        planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
+        acceptance, answer = self._draft(caller, request, body, resolved, planned, now)
+        if key is None:
+            return acceptance, answer
+        remembered = Idempotency(
+            key_id=caller.key_id,
+            key=key,
+            body_hash=_hash(body),
+            answer=answer,
+            expires_at=now + self._idempotency_ms,
+        )
+        return msgspec.structs.replace(acceptance, idempotency=remembered), answer
+
+    async def known(self, targets: Sequence[Target]) -> Known:
+        """Look up what is known of the addressed: their suppressions, all in one batch."""
+        wanted = {(one.channel, one.key) for one in targets if one.address is not None and not one.simulated}
+        rows = await self._store.suppressions_of(wanted)
+        return Known(suppressions={(row.channel, row.address): row for row in rows})
+
+    async def _store_all(self, acceptances: Sequence[Acceptance], *, checked_at: int) -> Sequence[AcceptResult]:
+        try:
+            results = await self._store.accept_many(acceptances)
+        except BaseException:
+            for acceptance in acceptances:
+                self._withdraw(acceptance)
+            raise
+        for acceptance, result in zip(acceptances, results, strict=True):
+            if isinstance(result, Stored):
+                self._go_on(acceptance, checked_at)
+            else:
+                self._withdraw(acceptance)
+        return results
+
+    def _go_on(self, acceptance: Acceptance, checked_at: int) -> None:
+        for row in acceptance.deliveries:
+            if row.lease is not None:
+                self._dispatcher.start(_claim(acceptance, row), row.lease, checked_at=checked_at)
+            elif row.status not in FINAL:
+                self._dispatcher.waiting(row.lane, row.due_at)
+
+    def _withdraw(self, acceptance: Acceptance) -> None:
+        for row in acceptance.deliveries:
+            if row.lease is not None:
+                self._dispatcher.withdraw(row.lane)
+
+    def _draft(
+        self,
+        caller: Caller,
+        request: SendRequest,
+        body: bytes,
+        resolved: Resolved,
+        planned: Sequence[Planned],
+        now: int,
+    ) -> tuple[Acceptance, bytes]:
+        notification_id, *delivery_ids = self._ids.many(now, 1 + len(planned))
+        who = [_ENCODE(one) for one in resolved.addressees]
+        rows = tuple(
+            self._row(id_, one, resolved, who[one.target.position], now)
+            for id_, one in zip(delivery_ids, planned, strict=True)
+        )
+        ask = resolved.ask
+        notification = NotificationRow(
+            id=notification_id,
+            project=caller.project,
+            mode=caller.mode,
+            category=ask.category.name,
+            priority=ask.priority.value,
+            template_key=resolved.template.key,
+            template_version=resolved.template.version,
+            reference=request.reference,
+            request=_stored(request, body),
+            tags=tuple(dict.fromkeys(request.tags)),
+            collapse_key=request.collapse_key,
+            created_at=now,
+            send_at=ask.send_at,
+            expires_at=ask.expires_at,
+        )
+        acceptance = Acceptance(
+            notification=notification,
+            deliveries=rows,
+            attachments=tuple(
+                AttachmentRow(
+                    filename=one.filename,
+                    content_type=one.content_type,
+                    content_id=one.content_id,
+                    content=one.content,
+                )
+                for one in request.attachments
+            ),
+        )
+        return acceptance, self._answer(caller, request, notification, rows)
+
+    def _row(self, id_: UUID, planned: Planned, resolved: Resolved, who: bytes, now: int) -> DeliveryRow:
+        target = planned.target
+        lane = lane_of(target.channel, resolved.ask.priority)
+        lease: Lease | None = None
+        if planned.status is Status.QUEUED and planned.due_at <= now:
+            lease = self._dispatcher.offer(lane)
+        return DeliveryRow(
+            id=id_,
+            channel=target.channel,
+            lane=lane,
+            position=target.position,
+            address=target.address,
+            user_id=target.user_id,
+            recipient=who,
+            status=planned.status,
+            reason=planned.reason,
+            detail=planned.detail,
+            final=planned.status in FINAL,
+            due_at=planned.due_at,
+            deadline_at=planned.deadline_at,
+            on_unknown=planned.on_unknown,
+            lease=lease,
+        )
+
+    def _answer(
+        self,
+        caller: Caller,
+        request: SendRequest,
+        notification: NotificationRow,
+        rows: tuple[DeliveryRow, ...],
+    ) -> bytes:
+        open_ = any(not row.final for row in rows)
+        scheduled = notification.send_at is not None and notification.send_at > notification.created_at
+        if not open_:
+            status = NotificationStatus.COMPLETED
+        else:
+            status = NotificationStatus.SCHEDULED if scheduled else NotificationStatus.PROCESSING
+        created_at = answers.utc(notification.created_at)
+        read = caller.may(Scope.READ)
+        people = recipients(request)
+        id_ = ids.show(ids.NOTIFICATION, notification.id)
+        return _ENCODE(
+            answers.NotificationAnswer(
+                id=id_,
+                status=status,
+                mode=notification.mode,
+                created_at=created_at,
+                reference=notification.reference,
+                status_url=f"{self._url}/v1/notifications/{id_}",
+                deliveries=[
+                    answers.planned(
+                        row,
+                        notification.id,
+                        created_at,
+                        _recipient(people[row.position], hide=not read),
+                        address=row.address if read else answers.masked(row.address),
+                    )
+                    for row in rows
+                ],
+            ),
+        )
+
+
+def _hash(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+def _replay(result: AcceptResult) -> Answered:
+    match result:
+        case Replayed():
+            return Answered(body=result.answer, replayed=True)
+        case KeyReused():
+            fault = Fault("Idempotency-Key", Code.IDEMPOTENCY_KEY_REUSED, "it was used with another body")
+            raise Problem(
+                IDEMPOTENCY_KEY_REUSED,
+                "This Idempotency-Key was used with another body; use a new key for a new request.",
+                faults=(fault,),
+            )
+        case Stored():
+            raise GatewayError("a stored request is not a replay")
+
+
+def _stored(request: SendRequest, body: bytes) -> bytes:
+    """Choose what is kept: the caller's own bytes, unless they carry files, which have a table of their own."""
+    if not request.attachments:
+        return body
+    return _ENCODE(msgspec.structs.replace(request, attachments=[]))
+
+
+def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
+    """Make of what was just stored what a claim would have read back."""
+    notification = acceptance.notification
+    return Claimed(
+        id=row.id,
+        notification_id=notification.id,
+        project=notification.project,
+        mode=notification.mode,
+        channel=row.channel,
+        lane=row.lane,
+        category=notification.category,
+        template_key=notification.template_key,
+        template_version=notification.template_version,
+        reference=notification.reference,
+        request=notification.request,
+        has_attachments=bool(acceptance.attachments),
+        address=row.address or "",
+        user_id=row.user_id,
+        recipient=row.recipient,
+        status=row.status,
+        attempts=0,
+        token=1,
+        lost=0,
+        granted=False,
+        created_at=notification.created_at,
+        due_at=row.due_at,
+        deadline_at=row.deadline_at,
+        on_unknown=row.on_unknown,
+        notification_created_at=notification.created_at,
+    )
+
+
+def _recipient(one: Recipient, *, hide: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"user": one.user, "locale": one.locale, "timezone": one.timezone}
+    if not hide:
+        shown |= {"name": one.name, "data": one.data}
+    return {key: value for key, value in shown.items() if value is not None}

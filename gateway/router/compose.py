@@ -1,0 +1,192 @@
+"""From a claimed delivery to a message an adapter can send.
+
+Owns how request, recipient, template and overrides become one `Message`. `deliver` and `explain` run this same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from channels.contract import Attachment, Content, Message
+from gateway.model import ids
+from gateway.model.requests import ContentRequest, Overrides
+from gateway.render.renderer import Person, Renderer
+from gateway.render.source import decode as decode_template
+from gateway.render.template import Template
+from gateway.router.rules import CategoryRule, Rules
+from gateway.storage.contract import AttachmentRow, Claimed, Store
+
+CONTENT_KEY: Final = "_content"
+"""The key under which the layouts of `content` requests are pinned, as if they were a template."""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a stored request the message needs. Reads more leniently than the API: old rows must stay readable."""
+
+    content: ContentRequest | None = None
+    data: dict[str, Any] = {}
+    overrides: Overrides | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Addressee(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who a delivery is for: the part of a recipient that is not the address. Stored on the delivery."""
+
+    user: str | None = None
+    name: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+    data: dict[str, Any] | None = None
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message is made from; `explain` makes one without a stored delivery."""
+
+    delivery_id: UUID
+    channel: str
+    address: str
+    addressee: Addressee
+    request: Stored
+    template: Template
+    category: CategoryRule
+    reference: str | None
+    created_at: int
+    deadline_at: int
+    attachments: tuple[AttachmentRow, ...] = ()
+
+
+class Composer:
+    """Builds messages. Holds the renderer and the store (for pinned templates and attachments)."""
+
+    def __init__(
+        self, *, renderer: Renderer, rules: Rules, store: Store, unsubscribe_url: UnsubscribeUrl, sender: str
+    ) -> None:
+        self._renderer = renderer
+        self._rules = rules
+        self._store = store
+        self._unsubscribe_url = unsubscribe_url
+        self._sender = sender
+        self._requests = _Recent(_DECODE_STORED)
+        self._addressees = msgspec.json.Decoder(Addressee)
+
+    async def subject(self, claim: Claimed, category: CategoryRule) -> Subject:
+        """Read a claimed delivery; loads what is not in the claim (a template's old version, attachments)."""
+        files = await self._store.attachments(claim.notification_id) if claim.has_attachments else ()
+        return Subject(
+            delivery_id=claim.id,
+            channel=claim.channel,
+            address=claim.address,
+            addressee=self._addressees.decode(claim.recipient),
+            request=self._requests.get(claim.notification_id, claim.request),
+            template=await self.template(claim.template_version or ""),
+            category=category,
+            reference=claim.reference,
+            created_at=claim.notification_created_at,
+            deadline_at=claim.deadline_at,
+            attachments=files,
+        )
+
+    async def template(self, version: str) -> Template:
+        """Find a pinned version in memory or in the store; raises `LookupError` when neither has it."""
+        found = self._renderer.find(version)
+        if found is not None:
+            return found
+        source = await self._store.template(version)
+        if source is None:
+            raise LookupError(f"template version {version} is not kept any more")
+        return self._renderer.add(decode_template(source))
+
+    def message(self, subject: Subject, *, attempt: int) -> Message:
+        """Render and address one message, its try number `attempt`. Pure but for caches; raises `RenderFailed`."""
+        who = subject.addressee
+        email = None if subject.request.overrides is None else subject.request.overrides.email
+        unsubscribe = self._unsubscribe_url(subject) if subject.category.settings.unsubscribe else None
+        content = self._renderer.render(
+            template=subject.template,
+            content=subject.request.content,
+            channel=subject.channel,
+            data=_merged(subject.request.data, who.data),
+            person=Person(name=who.name, locale=who.locale, timezone=who.timezone),
+            category=subject.category.name,
+            reference=subject.reference,
+            unsubscribe_url=unsubscribe,
+            subject=None if email is None else email.subject,
+        )
+        options: dict[str, Any] = {}
+        sender = self._rules.channels[subject.channel].sender
+        if email is not None:
+            options = {"cc": email.cc, "bcc": email.bcc, "reply_to": email.reply_to, "headers": email.headers}
+            sender = email.from_ or sender
+        if sender is None and subject.channel == "email":
+            sender = self._sender
+        if unsubscribe is not None:
+            options["list_unsubscribe"] = unsubscribe
+        name = ids.show(ids.DELIVERY, subject.delivery_id)
+        return Message(
+            id=name,
+            kind=subject.channel,
+            to=subject.address,
+            to_name=who.name,
+            sender=sender,
+            content=_with_files(content, subject.attachments),
+            attempt=attempt,
+            idempotency_key=name,
+            created_at=subject.created_at / 1000,
+            expires_at=subject.deadline_at / 1000,
+            category=subject.category.name,
+            tags=subject.request.tags,
+            options=options,
+        )
+
+
+UnsubscribeUrl = Callable[[Subject], str]
+
+_DECODE_STORED: Final = msgspec.json.Decoder(Stored).decode
+
+
+def _merged(shared: Mapping[str, Any], own: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return shared if not own else {**shared, **own}
+
+
+def _with_files(content: Content, files: tuple[AttachmentRow, ...]) -> Content:
+    if not files:
+        return content
+    return msgspec.structs.replace(
+        content,
+        attachments=tuple(
+            Attachment(
+                filename=one.filename,
+                content_type=one.content_type,
+                content=one.content,
+                content_id=one.content_id,
+            )
+            for one in files
+        ),
+    )
+
+
+class _Recent:
+    """The last few stored requests, decoded: a thousand recipients share one request."""
+
+    _MOST: Final = 256
+    _LARGEST_BYTES: Final = 65_536
+    """A larger one is decoded each time: together they stay below 16 MiB."""
+
+    def __init__(self, decode: Callable[[bytes], Stored]) -> None:
+        self._decode = decode
+        self._known: dict[UUID, Stored] = {}
+
+    def get(self, id_: UUID, raw: bytes) -> Stored:
+        found = self._known.get(id_)
+        if found is None:
+            found = self._decode(raw)
+            if len(raw) > self._LARGEST_BYTES:
+                return found
+            if len(self._known) >= self._MOST:
+                del self._known[next(iter(self._known))]
+            self._known[id_] = found
+        return found

@@ -1,0 +1,426 @@
+"""One delivery: the onion of middleware around render, staging and the adapter.
+
+Owns the order in which the rules are asked. Each layer is `(Envelope, Next) -> Verdict` and can be tried on its own;
+deciding is left to the pure modules in `gateway.middleware`. **Staging is the last thing before the wire, always.** No
+transaction is open while a provider is being talked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol, assert_never
+
+from channels.contract import Accepted, Blame, Message, Outcome, Rejected, Retry, Unknown, blame_of
+from gateway.errors import GatewayError
+from gateway.middleware import rate_limit
+from gateway.middleware.breaker import Refused
+from gateway.middleware.consent import decide as decide_consent
+from gateway.middleware.contract import Dropped, Held, Kept, Verdict
+from gateway.middleware.retry import RetryRules, Step, after_unknown, classify, next_attempt_at
+from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
+from gateway.model.addresses import match_key
+from gateway.model.simulator import outcome_of
+from gateway.model.states import OnUnknown, Status, Why
+from gateway.render.renderer import RenderFailed
+from gateway.router import simulate
+from gateway.router.answers import masked
+from gateway.router.compose import Composer, Subject
+from gateway.router.providers import ProviderHandle, Providers
+from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
+from gateway.router.settle import Done
+from gateway.storage.contract import AttemptRow, Claimed, Reservation, Store
+
+FRESH_MS: Final = 1000
+"""A consent check younger than this is not repeated: it was made when the request was accepted."""
+
+LOST: Final = "the worker that held this delivery was lost"
+
+
+class Abandoned(GatewayError):
+    """The lease ran out before the wire was reached: nothing was sent, and somebody else has the delivery now."""
+
+
+@dataclass(slots=True)
+class Envelope:
+    """One claimed delivery on its way through the onion, with what was found out about it."""
+
+    claim: Claimed
+    category: CategoryRule
+    channel: ChannelRule
+    priority: str
+    lease_until: Callable[[], int]
+    simulated: bool
+    checked_at: int = 0
+    provider: ProviderHandle | None = None
+    subject: Subject | None = None
+    attempts: list[AttemptRow] = field(default_factory=list[AttemptRow])
+    notes: list[str] = field(default_factory=list[str])
+    on_wire: bool = False
+
+    @property
+    def tries(self) -> int:
+        """Count the attempts recorded so far, those of earlier claims included."""
+        return self.claim.attempts + len(self.attempts)
+
+
+Next = Callable[[Envelope], Awaitable[Verdict]]
+Middleware = Callable[[Envelope, Next], Awaitable[Verdict]]
+
+
+def onion(layers: Sequence[Middleware], core: Next) -> Next:
+    """Wrap `core` in layers, the first of them outermost."""
+    for layer in reversed(layers):
+        core = partial(_peel, layer, core)
+    return core
+
+
+def _peel(layer: Middleware, proceed: Next, envelope: Envelope) -> Awaitable[Verdict]:
+    return layer(envelope, proceed)
+
+
+class Sender(Protocol):
+    """What stands at the end of the onion: an adapter or the simulator."""
+
+    async def send(self, message: Message) -> Outcome:
+        """Try once."""
+        ...
+
+
+class Deliver:
+    """Delivers one claimed delivery at a time, many at once. Owns no state of its own beside what it was given."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        rules: Rules,
+        providers: Providers,
+        composer: Composer,
+        staging: Staging,
+        simulator: Sender,
+        clock: Callable[[], int],
+        random: Callable[[], float],
+        secret: bytes,
+        pause: Callable[[float], Awaitable[None]],
+        observe: Callable[[str, str, float], None],
+        log: Any,
+    ) -> None:
+        self._store = store
+        self._rules = rules
+        self._providers = providers
+        self._composer = composer
+        self._staging = staging
+        self._simulator = simulator
+        self._clock = clock
+        self._random = random
+        self._secret = secret
+        self._pause = pause
+        self._observe = observe
+        self._log = log
+        self._retries = {name: RetryRules.of(rule.retry) for name, rule in rules.channels.items()}
+        self._provider = onion([self._door, self._pace, self._render, self._allow], self._send)
+        self._onion = onion([self._retry, self._consent, self._recipient_rate], self._in_turn)
+
+    def envelope(self, claim: Claimed, *, lease_until: Callable[[], int], checked_at: int = 0) -> Envelope:
+        """Put a claim into an envelope. Categories and channels that are configured no more fall back to defaults."""
+        categories = self._rules.categories
+        return Envelope(
+            claim=claim,
+            category=categories.get(claim.category) or categories[DEFAULT_CATEGORY],
+            channel=self._rules.channels[claim.channel],
+            priority=claim.lane.rpartition(":")[2],
+            lease_until=lease_until,
+            simulated=outcome_of(claim.channel, claim.address) is not None,
+            checked_at=checked_at,
+        )
+
+    async def deliver(self, envelope: Envelope) -> Done:
+        """Take one delivery through the onion. Raises `Abandoned`; every other failure is a verdict."""
+        verdict = await self._onion(envelope)
+        handle = envelope.provider
+        name = simulate.PROVIDER if envelope.simulated else None if handle is None else handle.name
+        return Done(
+            verdict=verdict,
+            attempts=tuple(envelope.attempts),
+            provider=name,
+            receipts=envelope.simulated or (handle is not None and handle.receipts),
+            notes=tuple(envelope.notes),
+        )
+
+    # --- the layers, outermost first ---
+
+    async def _retry(self, envelope: Envelope, proceed: Next) -> Verdict:
+        lost = envelope.claim.lost
+        unknown = Dropped(status=Status.UNKNOWN, reason=Why.TIMED_OUT, detail=LOST if lost else None)
+        if lost:
+            _record_lost(envelope, self._clock())
+            spent = envelope.tries >= self._retries[envelope.channel.name].attempts
+            if spent or not self._may_resend(envelope):
+                return unknown
+        verdict = await proceed(envelope)
+        match verdict:
+            case Retry():
+                words = _words(verdict.reason.value, verdict.detail)
+                gave_up = Dropped(status=Status.FAILED, reason=Why.GAVE_UP, detail=words)
+                return self._later(envelope, verdict.after, words) or (unknown if lost else gave_up)
+            case Unknown():
+                unknown = Dropped(status=Status.UNKNOWN, reason=Why.TIMED_OUT, detail=verdict.detail)
+                if envelope.simulated or not self._may_resend(envelope):
+                    return unknown
+                return self._later(envelope, None, _words("answer lost", verdict.detail)) or unknown
+            case Rejected() if blame_of(verdict.reason) is Blame.ACCOUNT:
+                # Our credentials are not the message's fault: it waits for whoever mends them, as long as it may.
+                words = _words(verdict.reason.value, verdict.detail)
+                return self._later(envelope, None, words) or verdict
+            case Accepted() | Rejected() | Held() | Dropped() | Kept():
+                return verdict
+            case _:
+                assert_never(verdict)
+
+    def _may_resend(self, envelope: Envelope) -> bool:
+        handles = self._providers.of(envelope.channel.name)
+        used = [envelope.provider] if envelope.provider is not None else list(handles)
+        idempotent = bool(used) and all(handle.idempotent for handle in used)
+        return after_unknown(envelope.claim.on_unknown, provider_idempotent=idempotent) is OnUnknown.RESEND
+
+    def _later(self, envelope: Envelope, after_s: float | None, words: str) -> Held | None:
+        claim = envelope.claim
+        at = next_attempt_at(
+            self._retries[envelope.channel.name],
+            attempts_made=envelope.tries,
+            accepted_at=claim.created_at,
+            now=self._clock(),
+            deadline=claim.deadline_at,
+            after_s=after_s,
+            random=self._random(),
+        )
+        return None if at is None else Held(until=at, reason=Why.RETRY, detail=words, granted=True)
+
+    async def _consent(self, envelope: Envelope, proceed: Next) -> Verdict:
+        claim = envelope.claim
+        now = self._clock()
+        suppression = None
+        if not envelope.simulated and now - envelope.checked_at > FRESH_MS:
+            suppression = await self._store.suppressed(claim.channel, _key(claim))
+        refused = decide_consent(
+            suppression=suppression,
+            category=envelope.category.settings,
+            deadline_at=claim.deadline_at,
+            now=now,
+        )
+        return await proceed(envelope) if refused is None else refused
+
+    async def _recipient_rate(self, envelope: Envelope, proceed: Next) -> Verdict:
+        claim = envelope.claim
+        rate = envelope.channel.settings.per_recipient
+        if rate is None or claim.granted or envelope.simulated:
+            return await proceed(envelope)
+        now = self._clock()
+        pace = rate_limit.recipient_pace(rate)
+        key = rate_limit.recipient_key(claim.channel, _key(claim), secret=self._secret)
+        at = await self._store.reserve(Reservation(key=key, count=pace.count, window_ms=pace.window_ms, now=now))
+        if at <= now:
+            return await proceed(envelope)
+        if at >= claim.deadline_at:
+            return Dropped(status=Status.EXPIRED, reason=Why.EXPIRED, detail="its recipient's rate has no room in time")
+        return Held(until=at, reason=Why.RATE_LIMITED, detail=f"at most {rate} to one recipient", granted=True)
+
+    async def _in_turn(self, envelope: Envelope) -> Verdict:
+        """Ask each provider in turn, as long as the one before proved that nothing was sent."""
+        handles = self._providers.of(envelope.channel.name)
+        if envelope.simulated or not handles:
+            return await self._provider(envelope)
+        last: Verdict | None = None
+        for handle in handles:
+            envelope.provider = handle
+            verdict = await self._provider(envelope)
+            if isinstance(verdict, (Dropped, Kept)):
+                return verdict
+            if isinstance(verdict, Held):
+                last = _sooner(last, verdict)
+                continue
+            if classify(verdict) is not Step.NEXT_PROVIDER:
+                return verdict
+            last = verdict
+        if last is None:
+            raise AssertionError("a channel with providers asked none of them")
+        return last
+
+    async def _door(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Ask the provider's breaker, for what will leave; what is kept needs no provider."""
+        handle = envelope.provider
+        if handle is None or not self._leaves(envelope):
+            return await proceed(envelope)
+        now = self._clock()
+        admitted = handle.breaker.admit(now, self._random())
+        if isinstance(admitted, Refused):
+            return Held(until=admitted.until, reason=admitted.reason, detail=f"{handle.name} is left alone for now")
+        try:
+            verdict = await proceed(envelope)
+        except BaseException:
+            handle.breaker.abandon(admitted, self._clock())
+            raise
+        if not isinstance(verdict, (Accepted, Retry, Rejected, Unknown)):
+            handle.breaker.abandon(admitted, self._clock())
+            return verdict
+        changed = handle.breaker.record(verdict, self._clock(), admitted)
+        if changed is not None:
+            self._log.warning("provider_state", provider=handle.name, state=changed.value, detail=handle.breaker.detail)
+        return verdict
+
+    async def _pace(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Wait for the provider's rate. The dispatcher takes on no more than can go soon, so the wait is short."""
+        handle = envelope.provider
+        if handle is None or handle.pace is None or not self._leaves(envelope):
+            return await proceed(envelope)
+        now = self._clock()
+        pace = handle.pace
+        key = rate_limit.provider_key(handle.name)
+        at = await self._store.reserve(Reservation(key=key, count=pace.count, window_ms=pace.window_ms, now=now))
+        if at >= envelope.claim.deadline_at:
+            return Dropped(status=Status.EXPIRED, reason=Why.EXPIRED, detail=f"{handle.name} has no room in time")
+        if at > now:
+            await self._pause((at - now) / 1000)
+        return await proceed(envelope)
+
+    async def _render(self, envelope: Envelope, proceed: Next) -> Verdict:
+        if envelope.subject is None:
+            try:
+                envelope.subject = await self._composer.subject(envelope.claim, envelope.category)
+            except LookupError as error:
+                return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=str(error))
+        return await proceed(envelope)
+
+    async def _allow(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Hold a place at the provider's door while talking to it."""
+        handle = envelope.provider
+        if handle is None or not self._leaves(envelope):
+            return await proceed(envelope)
+        async with handle.gate.place(envelope.priority):
+            return await proceed(envelope)
+
+    async def _send(self, envelope: Envelope) -> Verdict:
+        """Render, let staging decide, and send. Nothing stands between staging and the wire."""
+        subject = envelope.subject
+        if subject is None:
+            raise AssertionError("rendered before it was read")
+        try:
+            message = self._composer.message(subject, attempt=envelope.tries + 1)
+        except RenderFailed as error:
+            return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=str(error))
+        if envelope.simulated:
+            return await self._wire(envelope, self._simulator, simulate.PROVIDER, message)
+        cc: list[str] = message.options.get("cc", [])
+        bcc: list[str] = message.options.get("bcc", [])
+        claim = envelope.claim
+        decision = self._staging.decide(
+            mode=claim.mode,
+            channel=claim.channel,
+            to=message.to,
+            cc=cc,
+            bcc=bcc,
+            stored_user=claim.user_id,
+        )
+        match decision:
+            case Capture():
+                return Kept(message=message, reason=decision.reason, detail=decision.detail)
+            case Skip():
+                return Dropped(status=Status.SKIPPED, reason=decision.reason, detail=decision.detail)
+            case Redirect():
+                envelope.notes.append(f"redirected to {masked(decision.to)} by [staging]")
+                message = redirected(message, decision.to)
+            case Allowed():
+                if decision.dropped_cc or decision.dropped_bcc:
+                    envelope.notes.append(dropped_note(decision))
+                    message = without_copies(message, decision.dropped_cc, decision.dropped_bcc)
+            case _:
+                assert_never(decision)
+        handle = envelope.provider
+        if handle is None:
+            detail = f"no provider is configured for {claim.channel}"
+            return Dropped(status=Status.FAILED, reason=Why.ACCOUNT_PROBLEM, detail=detail)
+        return await self._wire(envelope, handle.adapter, handle.name, message)
+
+    async def _wire(self, envelope: Envelope, sender: Sender, name: str, message: Message) -> Outcome:
+        started = self._clock()
+        if started >= envelope.lease_until():
+            raise Abandoned(f"the lease of {message.id} ran out before it could be sent")
+        envelope.on_wire = True
+        try:
+            outcome = await sender.send(message)
+        except Exception as error:
+            self._log.exception("adapter_raised", provider=name, delivery_id=message.id)
+            outcome = Unknown(detail=f"the adapter failed: {type(error).__name__}")
+        envelope.on_wire = False
+        took = max(0, self._clock() - started)
+        envelope.attempts.append(_attempt(envelope.tries + 1, name, started, took, outcome))
+        self._observe(name, _WORDS[type(outcome)], took / 1000)
+        return outcome
+
+    def _leaves(self, envelope: Envelope) -> bool:
+        """Say whether staging will let the message reach a provider: decided again, last, before the wire."""
+        if envelope.simulated:
+            return False
+        claim = envelope.claim
+        decision = self._staging.decide(
+            mode=claim.mode,
+            channel=claim.channel,
+            to=claim.address,
+            stored_user=claim.user_id,
+        )
+        return isinstance(decision, (Allowed, Redirect))
+
+
+_WORDS: Final = {Accepted: "accepted", Retry: "retry", Rejected: "rejected", Unknown: "unknown"}
+
+
+def _attempt(number: int, provider: str, started: int, took_ms: int, outcome: Outcome) -> AttemptRow:
+    accepted = isinstance(outcome, Accepted)
+    return AttemptRow(
+        number=number,
+        provider=provider,
+        started_at=started,
+        took_ms=took_ms,
+        outcome=_WORDS[type(outcome)],
+        reason=None if isinstance(outcome, Accepted) else outcome.reason.value,
+        detail=outcome.detail,
+        provider_id=outcome.provider_id if accepted else None,
+    )
+
+
+def _record_lost(envelope: Envelope, now: int) -> None:
+    """Write the lost claim into the ledger: it may have reached a provider, and it counts against the budget."""
+    for _ in range(envelope.claim.lost):
+        envelope.attempts.append(
+            AttemptRow(
+                number=envelope.tries + 1,
+                provider="unknown",
+                started_at=now,
+                took_ms=0,
+                outcome="unknown",
+                reason=Why.TIMED_OUT.value,
+                detail=LOST,
+            ),
+        )
+
+
+def _sooner(last: Verdict | None, held: Held) -> Verdict:
+    if isinstance(last, Held):
+        return last if last.until <= held.until else held
+    return held if last is None else last
+
+
+def _key(claim: Claimed) -> str:
+    return match_key(claim.address) if claim.channel == "email" else claim.address
+
+
+def dropped_note(decision: Allowed) -> str:
+    """Say which copies staging dropped, their addresses hidden."""
+    copies = [*decision.dropped_cc, *decision.dropped_bcc]
+    return "copies not allowed here and dropped: " + ", ".join(str(masked(copy)) for copy in copies)
+
+
+def _words(first: str, detail: str | None) -> str:
+    return f"{first}: {detail}" if detail else first

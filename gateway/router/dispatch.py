@@ -1,0 +1,325 @@
+"""Who works on what, and when: lanes, slots, claims and leases.
+
+Owns the decision which delivery this process takes on next. Refuses to know what delivering means (`deliver`) and what
+is stored afterwards (`settle`). Memory never holds more deliveries than there are slots.
+
+A delivery accepted here while its lane has a free slot and no backlog is *born leased*: it goes straight on, with no
+claim and no poll. Everything else waits in the table and is claimed in batches, oldest due first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+from channels.contract import Message
+from gateway.middleware.breaker import Breaker, State
+from gateway.model import ids
+from gateway.model.ids import IdSource
+from gateway.model.states import Priority, lane_of
+from gateway.router.deliver import Abandoned, Deliver
+from gateway.router.providers import Providers
+from gateway.router.rules import Rules
+from gateway.router.settle import Done, settle
+from gateway.storage.contract import Claimed, Lease, Settlement, Store, StoreUnavailable
+
+_DEFAULT_SLOTS: Final = 16
+_AWAY_MS: Final = 1000
+"""How long a lane waits after the store failed it."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """A queue of deliveries that share a fate. `backlog`: more may wait in the table than was last claimed."""
+
+    name: str
+    channel: str
+    slots: int
+    in_hand: int = 0
+    backlog: bool = True
+    closed_until: int = 0
+
+    @property
+    def free(self) -> int:
+        """Count the slots nobody holds."""
+        return self.slots - self.in_hand
+
+
+@dataclass(slots=True)
+class Hand:
+    """A delivery this process holds, and until when."""
+
+    token: int
+    lane: Lane
+    until: int
+    task: asyncio.Task[None] | None = None
+
+
+class Dispatcher:
+    """Runs deliveries. `run` until `stop`; `offer`, `start` and `withdraw` serve `accept`."""
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        store: Store,
+        deliver: Deliver,
+        providers: Providers,
+        rules: Rules,
+        raw: Callable[[Message], bytes],
+        clock: Callable[[], int],
+        id_source: IdSource,
+        lease_ms: int,
+        poll_ms: int,
+        on_settled: Callable[[Claimed, Settlement], None],
+        log: Any,
+    ) -> None:
+        self._worker = worker
+        self._store = store
+        self._deliver = deliver
+        self._providers = providers
+        self._raw = raw
+        self._clock = clock
+        self._ids = id_source
+        self._lease_ms = lease_ms
+        self._poll_ms = poll_ms
+        self._on_settled = on_settled
+        self._log = log
+        self._lanes = {lane.name: lane for lane in _lanes(rules, providers)}
+        self._hands: dict[UUID, Hand] = {}
+        self._wake = asyncio.Event()
+        self._alarm_at: int | None = None
+        self._stopping = False
+        self._working = False
+
+    # --- for accept ---
+
+    def offer(self, lane: str) -> Lease | None:
+        """Reserve a slot for a delivery that is about to be accepted; `None`: let it wait in the table."""
+        found = self._lanes.get(lane)
+        if found is None or not self._working or self._stopping:
+            return None
+        now = self._clock()
+        if found.free <= 0 or found.backlog or found.closed_until > now or self._room(found, now) <= found.in_hand:
+            found.backlog = True
+            return None
+        found.in_hand += 1
+        return Lease(worker=self._worker, until=now + self._lease_ms)
+
+    def start(self, claim: Claimed, lease: Lease, *, checked_at: int) -> None:
+        """Begin a delivery that was born leased and is on disk now."""
+        self._take(claim, self._lanes[claim.lane], lease.until, checked_at)
+
+    def withdraw(self, lane: str) -> None:
+        """Give a reserved slot back: nothing was stored."""
+        self._lanes[lane].in_hand -= 1
+        self._wake.set()
+
+    def waiting(self, lane: str, due_at: int) -> None:
+        """Hear that a delivery waits in the table, due at `due_at`."""
+        found = self._lanes.get(lane)
+        if found is None:
+            return
+        if due_at <= self._clock():
+            found.backlog = True
+            if found.free > 0:
+                self._wake.set()
+        elif self._alarm_at is None or due_at < self._alarm_at:
+            self._alarm_at = due_at
+            self._wake.set()
+
+    # --- life ---
+
+    async def run(self) -> None:
+        """Claim and deliver until stopped."""
+        self._working = True
+        renewals = asyncio.create_task(self._renew())
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                more = await self._round()
+                if not more and not self._stopping:
+                    await self._rest()
+        finally:
+            renewals.cancel()
+
+    async def stop(self, drain_s: float) -> None:
+        """Take on nothing more, finish what is in flight within `drain_s`, and give the rest back."""
+        self._stopping = True
+        self._wake.set()
+        tasks = [hand.task for hand in self._hands.values() if hand.task is not None]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=drain_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=5)
+
+    def in_hand(self) -> Mapping[str, int]:
+        """Count the deliveries held, by lane."""
+        return {lane.name: lane.in_hand for lane in self._lanes.values()}
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it runs and has not been asked to stop."""
+        return self._working and not self._stopping
+
+    # --- claiming ---
+
+    async def _round(self) -> bool:
+        """Claim once; answers whether another round makes sense at once."""
+        now = self._clock()
+        wanted = {lane.name: count for lane in self._lanes.values() if (count := self._wants(lane, now)) > 0}
+        if not wanted:
+            return False
+        lease = Lease(worker=self._worker, until=now + self._lease_ms)
+        for name, count in wanted.items():
+            self._lanes[name].in_hand += count  # reserved while the store is asked
+            self._lanes[name].backlog = False  # `waiting` may say otherwise meanwhile
+        claims: list[Claimed] = []
+        try:
+            claims = await self._store.claim(wanted, lease, now)
+        except StoreUnavailable as error:
+            self._log.warning("claim_failed", error=str(error))
+            for name in wanted:
+                self._lanes[name].closed_until = now + _AWAY_MS
+                self._lanes[name].backlog = True
+        finally:
+            for name, count in wanted.items():
+                self._lanes[name].in_hand -= count
+        got = dict.fromkeys(wanted, 0)
+        for claim in claims:
+            got[claim.lane] += 1
+            self._take(claim, self._lanes[claim.lane], lease.until, 0)
+        for name, count in got.items():
+            if count == wanted[name]:
+                self._lanes[name].backlog = True
+        return any(self._lanes[name].backlog and self._wants(self._lanes[name], now) > 0 for name in wanted)
+
+    def _wants(self, lane: Lane, now: int) -> int:
+        """Say how many deliveries a lane can take: few claims of many rows, rather than many of one."""
+        if lane.closed_until > now:
+            return 0
+        free = min(lane.free, self._room(lane, now) - lane.in_hand)
+        enough = max(1, lane.slots // 4)
+        return free if free >= enough or (free > 0 and lane.in_hand == 0) else 0
+
+    def _room(self, lane: Lane, now: int) -> int:
+        """Say how many deliveries the lane's providers would let in now; closes the lane while none would."""
+        handles = self._providers.of(lane.channel)
+        if not handles:
+            return lane.slots
+        best = max(_admits(handle.breaker, lane.slots, now) for handle in handles)
+        if best == 0:
+            lane.closed_until = max(now + 1, min(handle.breaker.until or now for handle in handles))
+            self._set_alarm(lane.closed_until)
+        return best
+
+    async def _rest(self) -> None:
+        """Wait for a reason to look again: a slot, a new delivery, a due time, or the poll's turn."""
+        now = self._clock()
+        wait_ms = self._poll_ms
+        if self._alarm_at is not None:
+            wait_ms = min(wait_ms, max(0, self._alarm_at - now))
+        try:
+            async with asyncio.timeout(wait_ms / 1000):
+                await self._wake.wait()
+        except TimeoutError:
+            if self._alarm_at is not None and self._alarm_at <= self._clock():
+                self._alarm_at = None
+            for lane in self._lanes.values():
+                lane.backlog = True  # another process may have put something there
+
+    def _set_alarm(self, at: int) -> None:
+        if self._alarm_at is None or at < self._alarm_at:
+            self._alarm_at = at
+
+    # --- one delivery ---
+
+    def _take(self, claim: Claimed, lane: Lane, until: int, checked_at: int) -> None:
+        lane.in_hand += 0 if checked_at else 1
+        hand = Hand(token=claim.token, lane=lane, until=until)
+        self._hands[claim.id] = hand
+        hand.task = asyncio.create_task(self._work(claim, hand, checked_at))
+        hand.task.add_done_callback(partial(self._put_down, claim.id))
+
+    def _put_down(self, id_: UUID, task: asyncio.Task[None]) -> None:
+        hand = self._hands.pop(id_)
+        hand.lane.in_hand -= 1
+        if hand.lane.backlog or self._stopping:
+            self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("delivery_task_failed", exc_info=error, delivery_id=ids.show(ids.DELIVERY, id_))
+
+    async def _work(self, claim: Claimed, hand: Hand, checked_at: int) -> None:
+        envelope = self._deliver.envelope(claim, lease_until=lambda: hand.until, checked_at=checked_at)
+        try:
+            done = await self._deliver.deliver(envelope)
+        except asyncio.CancelledError:
+            if not envelope.on_wire:
+                await self._store.release([(claim.id, claim.token)], self._clock())
+            raise
+        except (Abandoned, StoreUnavailable) as error:
+            self._log.warning("delivery_left", error=str(error), delivery_id=ids.show(ids.DELIVERY, claim.id))
+            return
+        await self._keep(claim, done)
+
+    async def _keep(self, claim: Claimed, done: Done) -> None:
+        now = self._clock()
+        settlement = settle(claim, done, now, raw=self._raw, new_id=self._ids.new(now))
+        while True:
+            try:
+                held = await self._store.settle(settlement)
+                break
+            except StoreUnavailable as error:
+                # The answer is in our hands and the lease is renewed: keep trying, or it would be sent twice.
+                self._log.warning("settle_failed", error=str(error), delivery_id=ids.show(ids.DELIVERY, claim.id))
+                await asyncio.sleep(_AWAY_MS / 1000)
+        if not held:
+            self._log.warning("lease_lost", delivery_id=ids.show(ids.DELIVERY, claim.id))
+            return
+        if not settlement.final:
+            self.waiting(claim.lane, settlement.due_at)
+        self._on_settled(claim, settlement)
+
+    async def _renew(self) -> None:
+        """Keep what is held: a slow provider may take longer than a lease."""
+        while True:
+            await asyncio.sleep(self._lease_ms / 3000)
+            now = self._clock()
+            old = [(id_, hand) for id_, hand in self._hands.items() if hand.until - now < self._lease_ms * 2 // 3]
+            if not old:
+                continue
+            until = now + self._lease_ms
+            try:
+                kept = await self._store.renew([(id_, hand.token) for id_, hand in old], until)
+            except StoreUnavailable as error:
+                self._log.warning("renew_failed", error=str(error))
+                continue
+            for id_, hand in old:
+                if id_ in kept:
+                    hand.until = until
+
+
+def _admits(breaker: Breaker, slots: int, now: int) -> int:
+    """Say how many a breaker would let in now; one whose pause is over lets one in to try."""
+    if breaker.state is State.CLOSED:
+        return slots
+    if breaker.until is None:
+        return breaker.allowed_now
+    return 1 if breaker.until <= now else 0
+
+
+def _lanes(rules: Rules, providers: Providers) -> Iterable[Lane]:
+    for channel, rule in rules.channels.items():
+        handles = providers.of(channel)
+        slots = rule.settings.slots
+        if slots is None:
+            slots = 2 * handles[0].adapter.limits.concurrency if handles else _DEFAULT_SLOTS
+        for priority in Priority:
+            yield Lane(name=lane_of(channel, priority), channel=channel, slots=slots)

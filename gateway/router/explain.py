@@ -1,0 +1,280 @@
+"""What a send would do, and why: the same code as the real way, up to the wire.
+
+Owns the answer's shape. Stores and sends nothing, reserves no rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal, assert_never
+from uuid import UUID
+
+import msgspec
+
+from channels.contract import Message
+from gateway.middleware import rate_limit
+from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
+from gateway.model.requests import SendRequest
+from gateway.model.states import Scope, Status, Why
+from gateway.render.renderer import RenderFailed
+from gateway.router import answers, simulate
+from gateway.router.accept import Accepting
+from gateway.router.caller import Caller
+from gateway.router.compose import Composer, Stored, Subject
+from gateway.router.deliver import dropped_note
+from gateway.router.plan import Planned, RuleNote, notes, plan
+from gateway.router.providers import ProviderHandle, Providers
+from gateway.router.resolve import Resolved, Resolver
+from gateway.router.rules import Rules
+from gateway.storage.contract import AttachmentRow, Reservation, Store
+
+Decision = Literal["send", "hold", "skip", "capture", "redirect"]
+
+_NOBODY: Final = UUID(int=0)
+
+
+class Rendered(answers.Answer, frozen=True, kw_only=True):
+    """The message as it would be sent."""
+
+    subject: str | None
+    text: str | None
+    html: str | None
+    data: dict[str, Any]
+    headers: dict[str, Any]
+    attachments: list[str]
+
+
+class Explained(answers.Answer, frozen=True, kw_only=True):
+    """What would become of one recipient on one channel."""
+
+    recipient: dict[str, Any]
+    channel: str
+    address: str | None
+    decision: Decision
+    reason: Why | None
+    until: str | None
+    provider: str | None
+    rules: list[RuleNote]
+    rendered: Rendered | None
+    size_bytes: int | None
+
+
+class Explanation(answers.Answer, frozen=True, kw_only=True):
+    """The answer of `POST /v1/notifications/explain`."""
+
+    category: str
+    template: dict[str, str] | None
+    deliveries: list[Explained]
+
+
+class _Findings(msgspec.Struct, kw_only=True):
+    decision: Decision
+    reason: Why | None = None
+    until: int | None = None
+    provider: str | None = None
+    to: str | None = None
+    message: Message | None = None
+
+
+class Explaining:
+    """Explains sends."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        resolver: Resolver,
+        accepting: Accepting,
+        rules: Rules,
+        providers: Providers,
+        composer: Composer,
+        staging: Staging,
+        raw: Callable[[Message], bytes],
+        clock: Callable[[], int],
+        secret: bytes,
+    ) -> None:
+        self._store = store
+        self._resolver = resolver
+        self._accepting = accepting
+        self._rules = rules
+        self._providers = providers
+        self._composer = composer
+        self._staging = staging
+        self._raw = raw
+        self._clock = clock
+        self._secret = secret
+
+    async def explain(self, caller: Caller, request: SendRequest) -> Explanation:
+        """Explain a send; raises `Problem` just as a send would."""
+        now = self._clock()
+        resolved = self._resolver.resolve(request, caller.mode)
+        known = await self._accepting.known(resolved.targets)
+        planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
+        template = None
+        if request.template is not None:
+            template = {"key": resolved.template.key, "version": resolved.template.version}
+        return Explanation(
+            category=resolved.ask.category.name,
+            template=template,
+            deliveries=[await self._one(caller, request, resolved, one, now) for one in planned],
+        )
+
+    async def _one(
+        self,
+        caller: Caller,
+        request: SendRequest,
+        resolved: Resolved,
+        planned: Planned,
+        now: int,
+    ) -> Explained:
+        rules = notes(planned, now)
+        found = _Findings(decision="skip", reason=planned.reason)
+        if planned.status in (Status.QUEUED, Status.HELD) and planned.target.address is not None:
+            found = _Findings(decision="send")
+            await self._rate(found, planned, rules, now)
+            self._render(found, request, resolved, planned, rules, now)
+            self._stage(found, caller, planned, rules)
+            self._provider(found, planned, rules, now)
+            if planned.status is Status.HELD and found.decision in ("send", "redirect"):
+                found.decision, found.reason, found.until = "hold", planned.reason, planned.due_at
+        who = resolved.addressees[planned.target.position]
+        read = caller.may(Scope.READ)
+        shown = msgspec.to_builtins(who) if read else {"user": who.user} if who.user else {}
+        address = found.to or planned.target.address
+        return Explained(
+            recipient=shown,
+            channel=planned.target.channel,
+            address=address if read else answers.masked(address),
+            decision=found.decision,
+            reason=found.reason,
+            until=answers.maybe_utc(found.until),
+            provider=found.provider,
+            rules=rules,
+            rendered=None if found.message is None else _rendered(found.message),
+            size_bytes=None if found.message is None else len(self._raw(found.message)),
+        )
+
+    async def _rate(self, found: _Findings, planned: Planned, rules: list[RuleNote], now: int) -> None:
+        target = planned.target
+        rate = self._rules.channels[target.channel].settings.per_recipient
+        if rate is None or target.simulated:
+            return
+        pace = rate_limit.recipient_pace(rate)
+        key = rate_limit.recipient_key(target.channel, target.key, secret=self._secret)
+        at = await self._store.peek(Reservation(key=key, count=pace.count, window_ms=pace.window_ms, now=now))
+        rules.append(RuleNote("recipient_rate", "hold" if at > now else "pass", f"at most {rate} to one recipient"))
+        if at > now:
+            found.decision, found.reason, found.until = "hold", Why.RATE_LIMITED, at
+
+    def _render(
+        self,
+        found: _Findings,
+        request: SendRequest,
+        resolved: Resolved,
+        planned: Planned,
+        rules: list[RuleNote],
+        now: int,
+    ) -> None:
+        subject = Subject(
+            delivery_id=_NOBODY,
+            channel=planned.target.channel,
+            address=planned.target.address or "",
+            addressee=resolved.addressees[planned.target.position],
+            request=Stored(
+                content=request.content,
+                data=request.data,
+                overrides=request.overrides,
+                tags=tuple(request.tags),
+            ),
+            template=resolved.template,
+            category=resolved.ask.category,
+            reference=request.reference,
+            created_at=now,
+            deadline_at=planned.deadline_at,
+            attachments=tuple(
+                AttachmentRow(
+                    filename=one.filename,
+                    content_type=one.content_type,
+                    content_id=one.content_id,
+                    content=one.content,
+                )
+                for one in request.attachments
+            ),
+        )
+        try:
+            found.message = self._composer.message(subject, attempt=1)
+        except RenderFailed as error:
+            found.decision, found.reason = "skip", Why.TEMPLATE_ERROR
+            rules.append(RuleNote("render", "fail", str(error)))
+        else:
+            rules.append(RuleNote("render", "pass", resolved.template.version))
+
+    def _stage(self, found: _Findings, caller: Caller, planned: Planned, rules: list[RuleNote]) -> None:
+        if planned.target.simulated or found.message is None:
+            return
+        message = found.message
+        decision = self._staging.decide(
+            mode=caller.mode,
+            channel=planned.target.channel,
+            to=message.to,
+            cc=message.options.get("cc", []),
+            bcc=message.options.get("bcc", []),
+            stored_user=planned.target.user_id,
+        )
+        match decision:
+            case Capture():
+                found.decision, found.reason = "capture", decision.reason
+                rules.append(RuleNote("staging", "capture", decision.detail))
+            case Skip():
+                found.decision, found.reason = "skip", decision.reason
+                rules.append(RuleNote("staging", "skip", decision.detail))
+            case Redirect():
+                found.message = redirected(message, decision.to)
+                found.to = decision.to
+                rules.append(RuleNote("staging", "redirect", "[staging.redirect]"))
+                if found.decision == "send":
+                    found.decision = "redirect"
+            case Allowed():
+                dropped = bool(decision.dropped_cc or decision.dropped_bcc)
+                rules.append(RuleNote("staging", "pass", dropped_note(decision) if dropped else None))
+                if dropped:
+                    found.message = without_copies(message, decision.dropped_cc, decision.dropped_bcc)
+            case _:
+                assert_never(decision)
+
+    def _provider(self, found: _Findings, planned: Planned, rules: list[RuleNote], now: int) -> None:
+        if planned.target.simulated:
+            found.provider = simulate.PROVIDER
+            return
+        handles = self._providers.of(planned.target.channel)
+        found.provider = next((one.name for one in handles if not _shut(one, now)), None)
+        for handle in handles:
+            if _shut(handle, now):
+                rules.append(RuleNote("provider", "hold", f"{handle.name} is left alone for now"))
+        if found.provider is not None:
+            rules.append(RuleNote("provider", "pass", found.provider))
+        elif found.decision in ("send", "redirect"):
+            if handles:
+                found.decision, found.reason = "hold", Why.PROVIDER_DOWN
+                found.until = min(until for handle in handles if (until := _shut(handle, now)) is not None)
+            else:
+                found.decision, found.reason = "skip", Why.ACCOUNT_PROBLEM
+                rules.append(RuleNote("provider", "fail", f"no provider is configured for {planned.target.channel}"))
+
+
+def _shut(handle: ProviderHandle, now: int) -> int | None:
+    until = handle.breaker.until
+    return until if until is not None and until > now else None
+
+
+def _rendered(message: Message) -> Rendered:
+    content = message.content
+    headers = {"from": message.sender, **{key: value for key, value in message.options.items() if value}}
+    return Rendered(
+        subject=content.subject,
+        text=content.text,
+        html=content.html,
+        data=dict(content.data),
+        headers=headers,
+        attachments=[one.filename for one in content.attachments],
+    )

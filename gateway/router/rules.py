@@ -1,0 +1,103 @@
+"""The configuration as the router needs it: defaults resolved once, at start.
+
+Owns which channels exist, which of them a category may use, and what a lost answer means where. Refuses to know people
+and providers' health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from gateway.config.settings import CategorySettings, ChannelSettings, Environment, RetrySettings, Settings
+from gateway.model.states import Mode, OnUnknown, Priority, Strategy
+
+DEFAULT_CATEGORY: Final = "default"
+
+_COSTLY: Final = frozenset({"sms"})
+"""Channels where a second copy costs money and trust: a lost answer is held there unless somebody says otherwise."""
+
+_BUILT_IN: Final = "email"
+
+
+class ChannelRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel's rules; `providers` in failover order, empty where none is configured."""
+
+    name: str
+    settings: ChannelSettings
+    providers: tuple[str, ...]
+    sender: str | None
+
+    @property
+    def retry(self) -> RetrySettings:
+        """When a delivery on this channel is tried again."""
+        return self.settings.retry
+
+
+class CategoryRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A category's rules. `channels` is `None` where every channel with a provider and an address is meant."""
+
+    name: str
+    settings: CategorySettings
+    channels: tuple[str, ...] | None
+    strategy: Strategy
+    priority: Priority
+    expires_after_ms: int | None
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """All of them."""
+
+    environment: Environment
+    channels: Mapping[str, ChannelRule]
+    categories: Mapping[str, CategoryRule]
+
+    @classmethod
+    def build(cls, settings: Settings) -> Rules:
+        """Resolve the configuration. E-mail always exists, so that a gateway without any file can be tried."""
+        names = {_BUILT_IN: None, **dict.fromkeys(settings.channels)}
+        channels = {name: _channel(name, settings) for name in names}
+        categories = {name: _category(name, one) for name, one in settings.categories.items()}
+        categories.setdefault(DEFAULT_CATEGORY, _category(DEFAULT_CATEGORY, CategorySettings()))
+        return cls(environment=settings.environment, channels=channels, categories=categories)
+
+    def usable(self, mode: Mode) -> tuple[str, ...]:
+        """List the channels that a request without a wish may use.
+
+        In production those with a provider; elsewhere, and for test keys, all, since what has no provider is captured.
+        """
+        if self.environment is Environment.PRODUCTION and mode is not Mode.TEST:
+            return tuple(name for name, rule in self.channels.items() if rule.providers)
+        return tuple(self.channels)
+
+    def on_unknown(self, category: CategoryRule, channel: str) -> OnUnknown:
+        """Say what follows a lost answer: the category's word, else the channel's, else the medium's nature."""
+        if category.settings.on_unknown is not None:
+            return category.settings.on_unknown
+        configured = self.channels[channel].settings.on_unknown
+        if configured is not None:
+            return configured
+        return OnUnknown.HOLD if channel in _COSTLY else OnUnknown.RESEND
+
+
+def _channel(name: str, settings: Settings) -> ChannelRule:
+    configured = settings.channels.get(name, ChannelSettings())
+    return ChannelRule(
+        name=name,
+        settings=configured,
+        providers=tuple(configured.providers),
+        sender=configured.sender,
+    )
+
+
+def _category(name: str, settings: CategorySettings) -> CategoryRule:
+    return CategoryRule(
+        name=name,
+        settings=settings,
+        channels=None if settings.channels is None else tuple(settings.channels),
+        strategy=settings.strategy,
+        priority=settings.priority,
+        expires_after_ms=None if settings.expires_after_s is None else settings.expires_after_s * 1000,
+    )

@@ -1,0 +1,206 @@
+"""From a verdict to what is stored: pure.
+
+Owns which status follows which verdict. Refuses to know how either came about: (delivery, verdict, now) → settlement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, assert_never
+from uuid import UUID
+
+import msgspec
+
+from channels.contract import Accepted, Message, Reason, Rejected, Retry, Unknown
+from gateway.middleware.contract import Dropped, Held, Kept, Verdict
+from gateway.model.addresses import match_key
+from gateway.model.states import FINAL, Status, Why
+from gateway.storage.contract import AttemptRow, CapturedRow, Claimed, Settlement, SuppressionRow
+
+_DEAD: Final = frozenset({Reason.ADDRESS_DEAD, Reason.COMPLAINED, Reason.OPTED_OUT})
+"""Reasons that speak of the address for ever; every other refusal leaves the address alone."""
+
+_DETAIL_CHARS: Final = 1000
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What delivering came to: the verdict, the tries it took, and what is worth recording beside it.
+
+    `provider` is the last one tried; `receipts` says whether it reports arrival later.
+    """
+
+    verdict: Verdict
+    attempts: tuple[AttemptRow, ...] = ()
+    provider: str | None = None
+    receipts: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def settle(claim: Claimed, done: Done, now: int, *, raw: Callable[[Message], bytes], new_id: UUID) -> Settlement:
+    """Decide what is stored. Pure but for `raw`, which shows a captured message's wire form; `new_id` names it."""
+    verdict = done.verdict
+    match verdict:
+        case Accepted():
+            final = not done.receipts
+            detail = _joined(verdict.detail, done.notes)
+            return _settlement(claim, done, now, Status.SENT, None, detail, final, provider_id=verdict.provider_id)
+        case Retry() | Rejected():
+            return _settlement(
+                claim,
+                done,
+                now,
+                Status.FAILED,
+                Why(verdict.reason.value),
+                _joined(verdict.detail, done.notes),
+                final=True,
+                suppress=_suppression(claim, done, verdict, now),
+            )
+        case Unknown():
+            return _settlement(
+                claim,
+                done,
+                now,
+                Status.UNKNOWN,
+                Why.TIMED_OUT,
+                _joined(verdict.detail, done.notes),
+                final=True,
+            )
+        case Held():
+            return _settlement(
+                claim,
+                done,
+                now,
+                Status.HELD,
+                verdict.reason,
+                _joined(verdict.detail, done.notes),
+                final=False,
+                due_at=verdict.until,
+                granted=verdict.granted,
+            )
+        case Dropped():
+            return _settlement(
+                claim,
+                done,
+                now,
+                verdict.status,
+                verdict.reason,
+                _joined(verdict.detail, done.notes),
+                final=verdict.status in FINAL,
+            )
+        case Kept():
+            return _settlement(
+                claim,
+                done,
+                now,
+                Status.CAPTURED,
+                verdict.reason,
+                _joined(verdict.detail, done.notes),
+                final=True,
+                captured=_captured(claim, verdict.message, now, raw=raw, new_id=new_id),
+            )
+        case _:
+            assert_never(verdict)
+
+
+def _settlement(
+    claim: Claimed,
+    done: Done,
+    now: int,
+    status: Status,
+    reason: Why | None,
+    detail: str | None,
+    final: bool,  # noqa: FBT001 - positional in one private place, named at each call that reads better so
+    *,
+    due_at: int | None = None,
+    granted: bool = False,
+    provider_id: str | None = None,
+    captured: CapturedRow | None = None,
+    suppress: SuppressionRow | None = None,
+) -> Settlement:
+    return Settlement(
+        id=claim.id,
+        token=claim.token,
+        status=status,
+        final=final,
+        reason=reason,
+        detail=None if detail is None else detail[:_DETAIL_CHARS],
+        provider=done.provider,
+        provider_id=provider_id,
+        due_at=now if due_at is None else due_at,
+        granted=granted or claim.granted,
+        attempts=done.attempts,
+        captured=captured,
+        suppress=suppress,
+        now=now,
+    )
+
+
+def _suppression(claim: Claimed, done: Done, verdict: Retry | Rejected, now: int) -> SuppressionRow | None:
+    if not isinstance(verdict, Rejected) or verdict.reason not in _DEAD:
+        return None
+    return SuppressionRow(
+        channel=claim.channel,
+        address=match_key(claim.address) if claim.channel == "email" else claim.address,
+        reason=Why(verdict.reason.value),
+        source=done.provider or "gateway",
+        detail=None if verdict.detail is None else verdict.detail[:_DETAIL_CHARS],
+        created_at=now,
+    )
+
+
+class _Shown(msgspec.Struct, frozen=True, kw_only=True):
+    filename: str
+    content_type: str
+    content: bytes
+    content_id: str | None
+
+
+def _captured(
+    claim: Claimed,
+    message: Message,
+    now: int,
+    *,
+    raw: Callable[[Message], bytes],
+    new_id: UUID,
+) -> CapturedRow:
+    content = message.content
+    return CapturedRow(
+        id=new_id,
+        delivery_id=claim.id,
+        notification_id=claim.notification_id,
+        project=claim.project,
+        channel=claim.channel,
+        to=message.to,
+        original_to=claim.address,
+        subject=content.subject,
+        text=content.text,
+        html=content.html,
+        data=_ENCODE(content.data),
+        headers=_ENCODE(_headers(message)),
+        attachments=_ENCODE(
+            [
+                _Shown(
+                    filename=one.filename,
+                    content_type=one.content_type,
+                    content=one.content,
+                    content_id=one.content_id,
+                )
+                for one in content.attachments
+            ],
+        ),
+        raw=raw(message),
+        reference=claim.reference,
+        created_at=now,
+    )
+
+
+def _headers(message: Message) -> dict[str, object]:
+    shown: dict[str, object] = {"from": message.sender, "message_id": message.id}
+    shown.update({name: value for name, value in message.options.items() if value})
+    return shown
+
+
+def _joined(detail: str | None, notes: tuple[str, ...]) -> str | None:
+    parts = [part for part in (detail, *notes) if part]
+    return "; ".join(parts) if parts else None

@@ -1,0 +1,58 @@
+"""Housekeeping in small rounds: what is too late expires, what is old goes, what providers said late is applied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.config.settings import LimitSettings, RetentionSettings
+from gateway.storage.contract import Store, StoreUnavailable, UpkeepReport, UpkeepRules
+
+_DAY_MS: Final = 86_400_000
+_RECEIPTS_MS: Final = 72 * 3_600_000
+"""`API.md`: a `sent` delivery without a receipt becomes final after 72 hours."""
+
+
+class Upkeep:
+    """Runs one round every `every_s` seconds, and at once again while there is more to do."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        retention: RetentionSettings,
+        limits: LimitSettings,
+        clock: Callable[[], int],
+        every_s: float,
+        log: Any,
+    ) -> None:
+        self._store = store
+        self._retention = retention
+        self._limits = limits
+        self._clock = clock
+        self._every_s = every_s
+        self._log = log
+
+    async def run(self) -> None:
+        """Keep house until cancelled."""
+        while True:
+            more = False
+            try:
+                more = (await self.round()).more
+            except StoreUnavailable as error:
+                self._log.warning("upkeep_failed", error=str(error))
+            await asyncio.sleep(0.05 if more else self._every_s)
+
+    async def round(self) -> UpkeepReport:
+        """Do one round."""
+        now = self._clock()
+        rules = UpkeepRules(
+            notifications_before=now - self._retention.notifications_days * _DAY_MS,
+            contents_before=now - self._retention.contents_days * _DAY_MS,
+            captured_before=now - self._retention.captured_days * _DAY_MS,
+            captured_most=self._limits.captured,
+            receipts_before=now - _RECEIPTS_MS,
+            slice=self._retention.slice,
+        )
+        return await self._store.upkeep(rules, now)

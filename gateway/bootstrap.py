@@ -118,9 +118,9 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_store(settings: Settings, *, metrics: Metrics | None = None) -> AsyncIterator[SqlStore]:
+async def open_store(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[SqlStore]:
     """Open the configured store for the time of the context."""
-    store = SqlStore(settings.database.reveal(), clock=Clock(), ids=IdSource(), metrics=metrics)
+    store = SqlStore(settings.database.reveal(), clock=clock or Clock(), ids=IdSource())
     await store.open()
     try:
         yield store
@@ -129,11 +129,11 @@ async def open_store(settings: Settings, *, metrics: Metrics | None = None) -> A
 
 
 @contextlib.asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """Put a gateway together over an open store; `run` makes it work."""
+async def open_gateway(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Gateway]:
+    """Put a gateway together over an open store; `working` makes it work. A test brings its own clock."""
     metrics = Metrics()
-    async with open_store(settings, metrics=metrics) as store:
-        clock = Clock()
+    clock = clock or Clock()
+    async with open_store(settings, clock=clock) as store:
         if not settings.database.reveal().startswith("sqlite"):
             await clock.follow(store.now_ms)
         gateway = await _assemble(settings, store, clock, metrics)
@@ -384,9 +384,9 @@ async def _serve(
     configure_logging(settings.logging)
     listener = _listen(host, port)
     async with open_gateway(settings) as gateway:
-        server = _Server(_uvicorn(settings, _app(gateway)), banner)
+        server = _Server(_uvicorn(settings, api(gateway)), banner)
         with _on_signal(server.stop):
-            async with _working(gateway, work=work):
+            async with working(gateway, work=work):
                 await server.serve(sockets=[listener])
     return 0
 
@@ -396,14 +396,14 @@ async def _work(settings: Settings) -> int:
     async with open_gateway(settings) as gateway:
         stopped = asyncio.Event()
         with _on_signal(stopped.set):
-            async with _working(gateway, work=True):
+            async with working(gateway, work=True):
                 gateway.log.info("working", worker_of=str(settings.environment))
                 await stopped.wait()
     return 0
 
 
 @contextlib.asynccontextmanager
-async def _working(gateway: Gateway, *, work: bool) -> AsyncIterator[None]:
+async def working(gateway: Gateway, *, work: bool) -> AsyncIterator[None]:
     """Run what runs beside the API; on the way out what is in flight is finished or given back."""
     loops: list[Coroutine[Any, Any, None]] = [gateway.room.watch()]
     if not gateway.settings.database.reveal().startswith("sqlite"):
@@ -430,7 +430,8 @@ async def _follow_clock(gateway: Gateway) -> None:
             await gateway.clock.follow(gateway.store.now_ms)
 
 
-def _app(gateway: Gateway) -> ASGIApp:
+def api(gateway: Gateway) -> ASGIApp:
+    """Build the API over a gateway."""
     settings = gateway.settings
     bootstrap_key = settings.bootstrap_key
     if bootstrap_key is None and settings.environment is Environment.DEVELOPMENT:

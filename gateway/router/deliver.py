@@ -241,12 +241,18 @@ class Deliver:
             if isinstance(verdict, Held):
                 last = _sooner(last, verdict)
                 continue
-            if classify(verdict) is not Step.NEXT_PROVIDER:
+            if classify(verdict) is not Step.NEXT_PROVIDER and not self._too_late(envelope, verdict):
                 return verdict
             last = verdict
         if last is None:
             raise AssertionError("a channel with providers asked none of them")
         return last
+
+    def _too_late(self, envelope: Envelope, outcome: Outcome) -> bool:
+        """Say whether a provider asks for more patience than the delivery has: the next one may be quicker."""
+        if not isinstance(outcome, Retry) or outcome.after is None:
+            return False
+        return self._clock() + outcome.after * 1000 >= envelope.claim.deadline_at
 
     async def _door(self, envelope: Envelope, proceed: Next) -> Verdict:
         """Ask the provider's breaker, for what will leave; what is kept needs no provider."""
@@ -350,7 +356,7 @@ class Deliver:
         envelope.on_wire = True
         try:
             outcome = await sender.send(message)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an adapter may come from elsewhere: whatever it raises is its bug
             self._log.exception("adapter_raised", provider=name, delivery_id=message.id)
             outcome = Unknown(detail=f"the adapter failed: {type(error).__name__}")
         envelope.on_wire = False

@@ -248,9 +248,8 @@ class Explaining:
             return
         handles = self._providers.of(planned.target.channel)
         found.provider = next((one.name for one in handles if not _shut(one, now)), None)
-        for handle in handles:
-            if _shut(handle, now):
-                rules.append(RuleNote("provider", "hold", f"{handle.name} is left alone for now"))
+        shut = [handle.name for handle in handles if _shut(handle, now)]
+        rules.extend(RuleNote("provider", "hold", f"{name} is left alone for now") for name in shut)
         if found.provider is not None:
             rules.append(RuleNote("provider", "pass", found.provider))
         elif found.decision in ("send", "redirect"):

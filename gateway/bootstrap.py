@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,7 +22,6 @@ import msgspec
 import uvicorn
 import uvloop
 from itsdangerous import URLSafeTimedSerializer
-from litestar.types import ASGIApp
 
 from channels.contract import Message, Tools
 from channels.mime import compose, parse_mailbox
@@ -30,9 +29,10 @@ from gateway.api.app import create_app
 from gateway.api.authentication import Authentication
 from gateway.api.captured_hub import CapturedHub
 from gateway.api.context import ApiContext
+from gateway.api.exchange import AsgiApp
 from gateway.clock import Clock
-from gateway.config.development import development_key, kept_secret, state_folder
-from gateway.config.settings import BreakerSettings, ChannelSettings, Environment, Rate, Secret, Settings
+from gateway.config.development import kept_secret, state_folder
+from gateway.config.settings import BreakerSettings, ChannelSettings, Rate, Settings
 from gateway.errors import GatewayError
 from gateway.middleware.breaker import Breaker
 from gateway.middleware.rate_limit import KeyLimiter, provider_pace
@@ -68,6 +68,7 @@ for the event loop after every statement: 64 rows took 177 ms under load, 8 ms w
 _UPKEEP_S: Final = 2.0
 _FIGURES_S: Final = 1.0
 _CLOCK_S: Final = 30.0
+_SURVEY_S: Final = 10.0
 
 
 class NotStarted(GatewayError):
@@ -110,6 +111,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     dispatcher: Dispatcher
     upkeep: Upkeep
     room: Room
+    authentication: Authentication
     hub: CapturedHub
     metrics: Metrics
     clock: Clock
@@ -118,7 +120,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_store(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[SqlStore]:
+async def open_store(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[SqlStore]:
     """Open the configured store for the time of the context."""
     store = SqlStore(settings.database.reveal(), clock=clock or Clock(), ids=IdSource())
     await store.open()
@@ -129,7 +131,7 @@ async def open_store(settings: Settings, *, clock: Clock | None = None) -> Async
 
 
 @contextlib.asynccontextmanager
-async def open_gateway(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[Gateway]:
     """Put a gateway together over an open store; `working` makes it work. A test brings its own clock."""
     metrics = Metrics()
     clock = clock or Clock()
@@ -233,6 +235,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
             log=log,
         ),
         room=room,
+        authentication=Authentication(store, settings.limits, settings.bootstrap_key),
         hub=hub,
         metrics=metrics,
         clock=clock,
@@ -383,6 +386,7 @@ async def _serve(
 ) -> int:
     configure_logging(settings.logging)
     listener = _listen(host, port)
+    settings = _reachable(settings, listener.getsockname()[1])
     async with open_gateway(settings) as gateway:
         server = _Server(_uvicorn(settings, api(gateway)), banner)
         with _on_signal(server.stop):
@@ -403,9 +407,9 @@ async def _work(settings: Settings) -> int:
 
 
 @contextlib.asynccontextmanager
-async def working(gateway: Gateway, *, work: bool) -> AsyncIterator[None]:
+async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
     """Run what runs beside the API; on the way out what is in flight is finished or given back."""
-    loops: list[Coroutine[Any, Any, None]] = [gateway.room.watch()]
+    loops: list[Coroutine[Any, Any, None]] = [gateway.room.watch(), _survey(gateway)]
     if not gateway.settings.database.reveal().startswith("sqlite"):
         loops.append(_follow_clock(gateway))
     if work:
@@ -423,6 +427,21 @@ async def working(gateway: Gateway, *, work: bool) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _survey(gateway: Gateway) -> None:
+    """Bring slow figures up to date: queue depths, providers' health, when keys were last used."""
+    while True:
+        try:
+            now = gateway.clock()
+            gateway.metrics.queue(await gateway.store.depths(now), now)
+            await gateway.authentication.flush_used()
+        except StoreUnavailable as error:
+            gateway.log.warning("survey_failed", error=str(error))
+        for handle in gateway.providers.all():
+            healthy = handle.breaker.until is None
+            gateway.metrics.provider_health(handle.name, handle.adapter.kind, healthy=healthy)
+        await asyncio.sleep(_SURVEY_S)
+
+
 async def _follow_clock(gateway: Gateway) -> None:
     while True:
         await asyncio.sleep(_CLOCK_S)
@@ -430,17 +449,14 @@ async def _follow_clock(gateway: Gateway) -> None:
             await gateway.clock.follow(gateway.store.now_ms)
 
 
-def api(gateway: Gateway) -> ASGIApp:
+def api(gateway: Gateway) -> AsgiApp:
     """Build the API over a gateway."""
     settings = gateway.settings
-    bootstrap_key = settings.bootstrap_key
-    if bootstrap_key is None and settings.environment is Environment.DEVELOPMENT:
-        bootstrap_key = Secret(development_key(settings))
     return create_app(
         ApiContext(
             settings=settings,
             store=gateway.store,
-            authentication=Authentication(gateway.store, settings.limits, bootstrap_key),
+            authentication=gateway.authentication,
             accepting=gateway.accepting,
             explaining=gateway.explaining,
             changes=gateway.changes,
@@ -474,12 +490,12 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """Leave signals to the bootstrap."""
         yield
 
 
-def _uvicorn(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+def _uvicorn(settings: Settings, app: AsgiApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
@@ -497,6 +513,13 @@ def _uvicorn(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     )
 
 
+def _reachable(settings: Settings, port: int) -> Settings:
+    """Let the default public_url name the port that is really listened on, so that links in answers work."""
+    if settings.public_url != Settings().public_url:
+        return settings
+    return msgspec.structs.replace(settings, public_url=f"http://127.0.0.1:{port}")
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -511,7 +534,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
+def _on_signal(stop: Callable[[], None]) -> Generator[None]:
     """Call `stop` at the first SIGTERM or SIGINT; the second one ends the process at once."""
     loop = asyncio.get_running_loop()
     caught = (signal.SIGTERM, signal.SIGINT)

@@ -1,0 +1,281 @@
+"""The contract every adapter is held to, as tests to inherit: the built-in ones and those of other packages alike.
+
+    class TestPigeon(ChannelContract):
+        channel = PigeonChannel
+        settings = {"host": "127.0.0.1", "token": "s3cret"}
+        secrets = ("token",)
+        shapes = {Shape.ACCEPTS: ..., Shape.REFUSED: ..., ...}
+        golden = (Golden("gone", behaviour=..., outcome=Rejected, reason=Reason.ADDRESS_DEAD), ...)
+
+        def message(self, number): ...
+        def facing(self, behaviour): ...
+
+What a `behaviour` is, the adapter's tests decide; `facing` starts a real server on loopback that behaves so and gives a
+channel that talks to it. The suite needs pytest with pytest-asyncio in its automatic mode and imports neither; it knows
+nothing of the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast
+
+import msgspec
+
+from channels.contract import (
+    Accepted,
+    Channel,
+    Limits,
+    Message,
+    Outcome,
+    Reason,
+    Rejected,
+    Retry,
+    Tools,
+    Unknown,
+)
+
+__all__ = ["ChannelContract", "Facing", "Golden", "Recorder", "Shape"]
+
+_AT_ONCE: Final = 16  # servers at the same time; a hundred would starve each other of their short time limits
+_PATIENCE_S: Final = 20.0  # longer than any adapter under test may take with the short limits its tests set
+
+
+class Shape(StrEnum):
+    """How a provider can fail on the wire, whatever it speaks. The comment is what an adapter must make of it."""
+
+    ACCEPTS = "accepts"  # Accepted
+    REFUSED = "refused"  # nobody listens: Retry, certainly not sent
+    CLOSED_BEFORE_SENDING = "closed_before_sending"  # the connection ends before the message went out: Retry
+    CLOSED_AFTER_SENDING = "closed_after_sending"  # the whole message was read, then silence and the end: Unknown
+    HALF_ANSWER = "half_answer"  # the answer breaks off: Unknown
+    GARBAGE_ANSWER = "garbage_answer"  # an answer to the message that nobody can read: Unknown
+    SILENT_BEFORE_SENDING = "silent_before_sending"  # connects and never lets us begin: Retry
+    SILENT_AFTER_SENDING = "silent_after_sending"  # takes the message and never answers: Unknown
+
+
+_EXPECTED: Final[Mapping[Shape, type[Outcome]]] = {
+    Shape.ACCEPTS: Accepted,
+    Shape.REFUSED: Retry,
+    Shape.CLOSED_BEFORE_SENDING: Retry,
+    Shape.CLOSED_AFTER_SENDING: Unknown,
+    Shape.HALF_ANSWER: Unknown,
+    Shape.GARBAGE_ANSWER: Unknown,
+    Shape.SILENT_BEFORE_SENDING: Retry,
+    Shape.SILENT_AFTER_SENDING: Unknown,
+}
+
+
+class Golden(NamedTuple):
+    """One row of a provider's documentation: what it answers, and what the adapter must say.
+
+    `after` is the wait that the provider asked for, where the row is about that.
+    """
+
+    name: str
+    behaviour: Any
+    outcome: type[Outcome]
+    reason: Reason | None = None
+    after: float | None = None
+
+
+class Facing(Protocol):
+    """A channel, and the server it talks to."""
+
+    @property
+    def channel(self) -> Channel:
+        """The channel under test, closed by `facing` at the end."""
+        ...
+
+    def received(self) -> int:
+        """How many messages the server has taken."""
+        ...
+
+
+class Recorder:
+    """Tools that remember what was logged."""
+
+    def __init__(self, *, provider: str = "under-test", now: Callable[[], float] = lambda: 1_795_000_000.0) -> None:
+        self.lines: list[str] = []
+        self.tools = Tools(provider=provider, now=now, log=self._log, random=lambda: 0.5)
+
+    def _log(self, event: str, **fields: Any) -> None:
+        self.lines.append(f"{event} {fields!r}")
+
+
+class ChannelContract:
+    """Inherit, fill in the class attributes and the two methods; every `test_` method below is then a test."""
+
+    channel: ClassVar[Any]
+    """The adapter's class."""
+    settings: ClassVar[Mapping[str, Any]]
+    """Working settings, as they would stand in the configuration file; no connection is made with them."""
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Which of them must never be printed."""
+    shapes: ClassVar[Mapping[Shape, Any]]
+    """A behaviour for every shape of failure; leave out what the medium does not have, with a comment."""
+    golden: ClassVar[Sequence[Golden]] = ()
+    """The provider's documented answers."""
+    recovers: ClassVar[Any] = None
+    """A behaviour that leaves the first message hanging and takes the following ones."""
+    concurrent: ClassVar[int] = 20
+    """How many messages are sent at once; more than the adapter has connections is a good number."""
+
+    def message(self, number: int) -> Message:
+        """Make the message of that number. Its address must contain `private_address`, its body `private_body`."""
+        raise NotImplementedError
+
+    def facing(self, behaviour: Any, recorder: Recorder) -> AbstractAsyncContextManager[Facing]:
+        """Start a server that behaves so and a channel for it, built with `recorder.tools` and short time limits."""
+        raise NotImplementedError
+
+    private_address: ClassVar[str] = "private-address"
+    private_body: ClassVar[str] = "private-body"
+
+    def test_settings_are_a_struct_that_refuses_unknown_keys(self) -> None:
+        """A misspelt key in the configuration must be a fault, not a default."""
+        shape = self.channel.Settings
+        _require(issubclass(shape, msgspec.Struct), "Settings is a msgspec struct")
+        _require(shape.__struct_config__.frozen, "Settings is frozen")
+        msgspec.convert(dict(self.settings), shape)
+        try:
+            msgspec.convert({**self.settings, "no_such_key": 1}, shape)
+        except msgspec.ValidationError:
+            return
+        raise AssertionError("Settings took an unknown key")
+
+    def test_settings_never_print_their_secrets(self) -> None:
+        """Settings end up in tracebacks and debug output."""
+        settings = msgspec.convert(dict(self.settings), self.channel.Settings)
+        for key in self.secrets:
+            secret = str(self.settings[key])
+            _require(secret not in repr(settings), f"repr shows {key}")
+            _require(secret not in str(settings), f"str shows {key}")
+
+    def test_it_satisfies_the_protocol_and_opens_nothing_when_built(self) -> None:
+        """Building happens at start, without an event loop, for providers that may be down."""
+        built = self._build(Recorder())
+        _require(isinstance(built, Channel), "every name of the protocol is there")
+        _require(built.kind.isidentifier() and built.kind == built.kind.lower(), "kind is a lower-case word")
+
+    def test_limits_are_stated(self) -> None:
+        """The dispatcher counts slots by them."""
+        limits = self._build(Recorder()).limits
+        _require(isinstance(limits, Limits), "limits are Limits")
+        _require(limits.concurrency >= 1 and limits.batch >= 1, "at least one at a time")
+
+    async def test_every_failure_on_the_wire_is_the_right_value(self) -> None:
+        """Not sent is Retry; perhaps sent is Unknown; nothing raises."""
+        wrong: list[str] = []
+        outcomes = await self._outcomes(list(self.shapes.values()), Recorder())
+        for shape, outcome in zip(self.shapes, outcomes, strict=True):
+            if type(outcome) is not _EXPECTED[shape]:
+                wrong.append(f"{shape}: {outcome!r}, expected {_EXPECTED[shape].__name__}")
+        _require(not wrong, "\n".join(wrong))
+        _require(Shape.ACCEPTS in self.shapes and Shape.REFUSED in self.shapes, "the first two shapes are everyone's")
+
+    async def test_documented_answers_are_read_as_documented(self) -> None:
+        """Each row of the golden table."""
+        wrong: list[str] = []
+        outcomes = await self._outcomes([row.behaviour for row in self.golden], Recorder())
+        for row, outcome in zip(self.golden, outcomes, strict=True):
+            reason = getattr(outcome, "reason", None)
+            after = getattr(outcome, "after", None)
+            if type(outcome) is not row.outcome or reason is not row.reason:
+                wrong.append(f"{row.name}: {outcome!r}, expected {row.outcome.__name__}({row.reason})")
+            elif row.after is not None and after != row.after:
+                wrong.append(f"{row.name}: after {after}, expected {row.after}")
+        _require(not wrong, "\n".join(wrong))
+
+    async def test_an_accepted_message_arrived_once(self) -> None:
+        """The happy path."""
+        async with self.facing(self.shapes[Shape.ACCEPTS], Recorder()) as facing:
+            outcome = await self._send(facing.channel, self.message(1))
+            _require(isinstance(outcome, Accepted), repr(outcome))
+            _require(facing.received() == 1, f"{facing.received()} messages arrived")
+
+    async def test_messages_sent_at_once_each_arrive_once(self) -> None:
+        """Concurrency beyond the number of connections waits; it loses and doubles nothing."""
+        async with self.facing(self.shapes[Shape.ACCEPTS], Recorder()) as facing:
+            messages = [self.message(number) for number in range(self.concurrent)]
+            outcomes = await asyncio.gather(*[self._send(facing.channel, message) for message in messages])
+            _require(all(isinstance(outcome, Accepted) for outcome in outcomes), repr(outcomes))
+            _require(facing.received() == self.concurrent, f"{facing.received()} messages arrived")
+
+    async def test_closing_twice_is_harmless(self) -> None:
+        """Before anything was sent, and after."""
+        unused = self._build(Recorder())
+        await unused.aclose()
+        await unused.aclose()
+        async with self.facing(self.shapes[Shape.ACCEPTS], Recorder()) as facing:
+            await self._send(facing.channel, self.message(1))
+            await facing.channel.aclose()
+            await facing.channel.aclose()
+
+    async def test_a_cancelled_send_leaves_the_channel_usable(self) -> None:
+        """No half-used connection goes to the next message."""
+        if self.recovers is None:
+            raise AssertionError("say in `recovers` how a server leaves the first message hanging")
+        async with self.facing(self.recovers, Recorder()) as facing:
+            hanging = asyncio.ensure_future(facing.channel.send(self.message(1)))
+            done, _ = await asyncio.wait([hanging], timeout=0.2)
+            _require(not done, "the first message hangs")
+            hanging.cancel()
+            try:
+                await hanging
+            except asyncio.CancelledError:
+                pass
+            else:
+                raise AssertionError("cancellation was swallowed")
+            many = max(2, facing.channel.limits.concurrency)
+            outcomes = [await self._send(facing.channel, self.message(number)) for number in range(2, 2 + many)]
+            _require(all(isinstance(outcome, Accepted) for outcome in outcomes), repr(outcomes))
+
+    async def test_the_log_sees_no_address_and_no_body(self) -> None:
+        """Across every behaviour this suite knows."""
+        recorder = Recorder()
+        await self._outcomes([*self.shapes.values(), *(row.behaviour for row in self.golden)], recorder)
+        for line in recorder.lines:
+            _require(self.private_address not in line and self.private_body not in line, f"logged: {line}")
+            for key in self.secrets:
+                _require(str(self.settings[key]) not in line, f"logged a secret: {line}")
+
+    def test_what_would_be_sent_is_the_same_at_every_attempt(self) -> None:
+        """A repeated message must be recognisable as the same one."""
+        raw = getattr(self._build(Recorder()), "raw", None)
+        if raw is not None:
+            first = self.message(1)
+            _require(raw(first) == raw(msgspec.structs.replace(first, attempt=2)), "attempts differ")
+
+    def _build(self, recorder: Recorder) -> Any:
+        return self.channel(msgspec.convert(dict(self.settings), self.channel.Settings), recorder.tools)
+
+    async def _outcomes(self, behaviours: Sequence[Any], recorder: Recorder) -> list[Outcome]:
+        """Send one message to a server of each behaviour, some at a time: silence takes its time."""
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(behaviour: Any) -> Outcome:
+            async with room, self.facing(behaviour, recorder) as facing:
+                return await self._send(facing.channel, self.message(1))
+
+        return await asyncio.gather(*[one(behaviour) for behaviour in behaviours])
+
+    async def _send(self, channel: Channel, message: Message) -> Outcome:
+        """Send, and hold the outcome to what every outcome must be."""
+        async with asyncio.timeout(_PATIENCE_S):
+            outcome: Any = await channel.send(message)
+        _require(isinstance(outcome, Accepted | Retry | Rejected | Unknown), f"not an Outcome: {outcome!r}")
+        detail = outcome.detail or ""
+        _require(detail.isprintable(), f"control characters in detail: {detail!r}")
+        for key in self.secrets:
+            _require(str(self.settings[key]) not in detail, f"a secret in detail: {detail}")
+        return cast("Outcome", outcome)
+
+
+def _require(true: object, words: str) -> None:
+    """Assert, also under `python -O`, with a sentence; pytest does not rewrite asserts in installed packages."""
+    if not true:
+        raise AssertionError(words)

@@ -255,6 +255,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     rate: Rate | None = None
     settings: Any
     """The adapter's own settings, decoded into its `Settings`."""
+    secrets: frozenset[str] = frozenset()
+    """Which of those were read from a variable or a file (`password`, `headers.token`): never shown."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

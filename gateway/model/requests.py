@@ -35,7 +35,8 @@ class ContentRequest(Request, frozen=True, kw_only=True):
     """A message without a template, shown natively on every channel. `body` is Markdown."""
 
     title: Annotated[str, Meta(min_length=1, max_length=500)]
-    body: Annotated[str, Meta(max_length=100_000)] = ""
+    body: Annotated[str, Meta(max_length=20_000)] = ""
+    """Bounded because Markdown is read on the event loop: at this length the worst of it takes milliseconds."""
     url: Url | None = None
     image_url: Url | None = None
     actions: Annotated[list[Action], Meta(max_length=5)] = []

@@ -1,0 +1,135 @@
+"""`gateway serve`, `work`, `migrate` and `check`: running a gateway, and what comes before."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.options import fail, read_settings, with_config
+
+if TYPE_CHECKING:
+    from gateway.config.settings import Settings
+
+
+@click.command()
+@with_config
+@click.option("--host", help="Listen on this address instead of [server] host.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Listen on this port instead of [server] port.")
+@click.option("--no-work", is_flag=True, help="Only the API: leave the sending to `gateway work` processes.")
+def serve(config: Path | None, host: str | None, port: int | None, *, no_work: bool) -> None:
+    """Run the API, and send what is accepted.
+
+    SIGTERM or Ctrl-C stops it gently: what is being sent is finished or given back. In development without a
+    bootstrap_key, a key is made on the first start, kept beside the database, and shown with a ready-to-paste request.
+    """
+    from msgspec import structs  # noqa: PLC0415 - keeps `--help` quick
+
+    from gateway import bootstrap  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.cli.banner import banner, reachable_url  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.config.development import development_key  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.config.settings import Environment, Secret  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.errors import GatewayError  # noqa: PLC0415 - keeps `--help` quick
+
+    settings = read_settings(config)
+    here = host if host is not None else settings.server.host
+    wanted = port if port is not None else settings.server.port
+    settings = structs.replace(settings, public_url=reachable_url(settings, here, wanted))
+    made: str | None = None
+    try:
+        if settings.bootstrap_key is None and settings.environment is Environment.DEVELOPMENT:
+            made = development_key(settings)
+            settings = structs.replace(settings, bootstrap_key=Secret(made))
+
+        def listening(bound: int) -> None:
+            click.echo(banner(settings, host=here, port=bound, made_key=made))
+
+        code = bootstrap.serve(
+            settings,
+            host=here,
+            port=wanted,
+            work=not no_work,
+            banner=listening,
+        )
+    except (GatewayError, OSError) as error:
+        fail(f"The gateway did not start: {error}")
+    raise click.exceptions.Exit(code)
+
+
+@click.command()
+@with_config
+def work(config: Path | None) -> None:
+    """Send what is accepted, without an API.
+
+    Any number of these may run on one PostgreSQL database, beside `gateway serve --no-work`.
+    """
+    from gateway import bootstrap  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.errors import GatewayError  # noqa: PLC0415 - keeps `--help` quick
+
+    settings = read_settings(config)
+    try:
+        code = bootstrap.work(settings)
+    except (GatewayError, OSError) as error:
+        fail(f"The worker did not start: {error}")
+    raise click.exceptions.Exit(code)
+
+
+@click.command()
+@with_config
+def migrate(config: Path | None) -> None:
+    """Bring the database's schema up to date.
+
+    Safe to run again, and while an older gateway is running. SQLite is migrated by `gateway serve` itself.
+    """
+    from gateway.errors import GatewayError  # noqa: PLC0415 - keeps `--help` quick
+
+    settings = read_settings(config)
+    try:
+        done = asyncio.run(_migrate(settings))
+    except (GatewayError, OSError) as error:
+        fail(f"Not migrated: {error}")
+    for revision in done:
+        click.echo(f"applied {revision}")
+    click.echo("The schema is up to date.")
+
+
+async def _migrate(settings: Settings) -> list[str]:
+    from gateway.clock import Clock  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.model.ids import IdSource  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.storage.store import SqlStore  # noqa: PLC0415 - keeps `--help` quick
+
+    store = SqlStore(settings.database.reveal(), clock=Clock(), ids=IdSource())
+    try:
+        return list(await store.migrate())
+    finally:
+        await store.close()
+
+
+@click.command()
+@with_config
+@click.option("--show", is_flag=True, help="Print the whole configuration, defaults included, with stars for secrets.")
+def check(config: Path | None, *, show: bool) -> None:
+    """Check the configuration, and list every fault with its line.
+
+    Reads the file, the GATEWAY_ variables and the secrets they name, and connects to nothing. Exit code 2 with faults.
+    """
+    from gateway.config.describe import describe  # noqa: PLC0415 - keeps `--help` quick
+
+    settings = read_settings(config)
+    shown = describe(settings)
+    if show:
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"environment  {shown['environment']}")
+    click.echo(f"database     {shown['database']}")
+    for name, channel in settings.channels.items():
+        click.echo(f"channel      {name} through {', '.join(channel.providers) or 'no provider'}")
+    for name, provider in settings.providers.items():
+        click.echo(f"provider     {name} ({provider.use})")
+    if not settings.is_production:
+        allowed = ", ".join(settings.staging.allow) or "nothing"
+        click.echo(f"may leave    {allowed}; the rest: {settings.staging.otherwise.value}")
+    click.echo("The configuration is good.")

@@ -1,0 +1,66 @@
+"""The configuration in plain words for `gateway check`: what is set, with stars where a secret stands."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+from msgspec import structs
+
+from gateway.config.document import is_list, is_table
+from gateway.config.settings import Provider, Rate, Secret, Settings
+from gateway.model.collect import child
+
+STARS: Final = "****"
+_SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|auth|private|webhook|(?:^|_)key(?:$|_)", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"://([^:/@\s]*):.*@")
+_QUERY: Final = re.compile(r"\?.*")
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """Show the whole configuration, defaults included, as JSON-like values without any secret."""
+    shown = {name: _plain(getattr(settings, name)) for name in settings.__struct_fields__}
+    shown["database"] = without_password(settings.database.reveal())
+    shown["providers"] = {name: _provider(provider) for name, provider in settings.providers.items()}
+    shown["destinations"] = {
+        channel: dict.fromkeys(destinations, STARS) for channel, destinations in settings.destinations.items()
+    }
+    return shown
+
+
+def without_password(text: str) -> str:
+    """Show text with stars for the password and the query of a URL in it; too many stars rather than too few."""
+    return _QUERY.sub(f"?{STARS}", _PASSWORD.sub(rf"://\1:{STARS}@", text)) if "://" in text else text
+
+
+def _provider(provider: Provider) -> dict[str, Any]:
+    own = _masked(_plain(provider.settings), provider.secrets, "")
+    return {"use": provider.use, "rate": _plain(provider.rate), **own}
+
+
+def _masked(value: Any, secrets: frozenset[str], path: str) -> Any:
+    """Put stars for what came from a variable or a file, and for what its name gives away as a secret."""
+    if is_table(value):
+        return {name: _masked(item, secrets, child(path, name)) for name, item in value.items()}
+    if is_list(value):
+        return [_masked(item, secrets, f"{path}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    hidden = path in secrets or _SECRET_NAME.search(path.rpartition(".")[2]) is not None
+    return STARS if hidden else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Rate):
+        return str(value)
+    if isinstance(value, msgspec.Struct):
+        return {field.encode_name: _plain(getattr(value, field.name)) for field in structs.fields(type(value))}
+    if is_table(value):
+        return {name: _plain(item) for name, item in value.items()}
+    if is_list(value):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return without_password(str(value))
+    # What is left is a number, an enumeration, a time; a secret or bytes, of which nothing may be shown.
+    return STARS if isinstance(value, Secret | bytes) else msgspec.to_builtins(value, enc_hook=lambda _: STARS)

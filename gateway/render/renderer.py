@@ -1,0 +1,459 @@
+"""Renders: finds the template's version, the reader's locale and the channel's parts, and makes the content of it.
+
+The one door of this package. Owns the versions known in memory and the cache; refuses to know where versions are stored
+and to whom a message goes. Used from one thread: rendering never waits, so it runs in the event loop.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from markupsafe import Markup
+
+from channels.contract import Content
+from gateway.model.requests import Action, ContentRequest
+from gateway.render.cache import RenderCache
+from gateway.render.formats import babel_locale, time_zone
+from gateway.render.markdown import Markdown
+from gateway.render.sandbox import RenderFailed, Workshop, escape_markdown
+from gateway.render.source import CONTENT_KEY, Slot, TemplateFault, TemplateSource, read_folder
+from gateway.render.styles import inline_whole
+from gateway.render.template import Layout, Part, Template, TemplateBroken, compile_template, warnings_of
+
+__all__ = ["Person", "RenderFailed", "Rendered", "Renderer", "shipped_folder"]
+
+Rendered = Content
+
+PREHEADER_CHARS: Final = 140
+"""What a mailbox shows beside the subject; the rest is cut anyway."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """What a template may know of the reader. `timezone` is an IANA name: dates are shown in it."""
+
+    name: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+
+
+def shipped_folder() -> Path:
+    """Find the templates that come with the gateway: in the package, or in the checkout of an editable install."""
+    package = Path(str(importlib.resources.files("gateway")))
+    packed = package / "shipped_templates"
+    return packed if packed.is_dir() else package.parent / "templates"
+
+
+class _Scene(msgspec.Struct, frozen=True):
+    """Everything but the parts that one rendering needs."""
+
+    template: Template
+    channel: str
+    locale: str
+    spoken: Any  # Babel's locale: the reader's region where the language is the template's
+    zone: Any
+    values: dict[str, Any]
+
+
+class _Words(msgspec.Struct, frozen=True):
+    """A message as words, before any channel shapes it. `body` is Markdown."""
+
+    title: str
+    body: str
+    url: str | None = None
+    image_url: str | None = None
+    actions: Sequence[Action] = ()
+
+
+class Renderer:
+    """Renders templates and `content`; knows the current templates and recent versions of them."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        default_locale: str = "en",
+        public_url: str,
+        product: str = "Notifications",
+        cache_entries: int = 4096,
+        cache_bytes: int = 8 * 1024 * 1024,
+        most_versions: int = 500,
+        inline_source: bool = True,
+    ) -> None:
+        """Keep the settings; `load` reads the folder (None: the shipped one). `product` is the name mails show.
+
+        `most_versions` are kept compiled beside the current ones, some 100 KB each: the database has them all.
+        `inline_source=False` writes styles on every finished message, slowly: tests hold the quick way to it.
+        """
+        self._folder = folder if folder is not None else shipped_folder()
+        self._default_locale = default_locale
+        self._most_versions = most_versions
+        self._inline_source = inline_source
+        self._workshop = Workshop({"gateway": {"public_url": public_url, "product": product}})
+        self._markdown = Markdown()
+        self._current: dict[str, Template] = {}
+        self._known: OrderedDict[str, Template] = OrderedDict()
+        self._cache = RenderCache(most_entries=cache_entries, most_bytes=cache_bytes)
+
+    def load(self) -> list[TemplateFault]:
+        """Read the folder anew; answer every fault and warning.
+
+        A template that cannot be used keeps its last good version as the current one; what is gone is current no more,
+        and can still be rendered by its version.
+        """
+        sources, faults = read_folder(self._folder, layouts=shipped_folder())
+        present = {source.key: source for source in sources}
+        current: dict[str, Template] = {
+            key: template
+            for key, template in self._current.items()
+            if key == CONTENT_KEY or (self._folder / key).is_dir()
+        }
+        for key, source in present.items():
+            try:
+                current[key] = self.add(source)
+            except TemplateBroken as error:
+                faults += [fault for fault in error.faults if fault not in faults]
+        self._current = current
+        for template in current.values():
+            faults += warnings_of(template)
+        return faults
+
+    def try_examples(self) -> list[TemplateFault]:
+        """Render every template in every locale with its variables' examples; answer what failed."""
+        faults: list[TemplateFault] = []
+        for template in self.templates():
+            data = template.examples()
+            if data is None:
+                continue
+            for locale in template.locales:
+                for channel in template.channels or ("email",):
+                    try:
+                        self.render(
+                            template=template,
+                            content=None,
+                            channel=channel,
+                            data=data,
+                            person=Person(name="Ada Example", locale=locale),
+                            category=template.category or "default",
+                            reference=None,
+                            unsubscribe_url=None,
+                        )
+                    except RenderFailed as error:
+                        faults.append(TemplateFault(template.key, f"with its examples: {error.detail}"))
+        return faults
+
+    def templates(self) -> list[Template]:
+        """List the current templates, sorted by key."""
+        return [self._current[key] for key in sorted(self._current) if key != CONTENT_KEY]
+
+    def current(self, key: str) -> Template | None:
+        """Find the version new notifications get."""
+        return self._current.get(key)
+
+    @property
+    def content_version(self) -> str:
+        """The version of the layout that `content` is shown in now."""
+        return self._content_template().version
+
+    @property
+    def content_source(self) -> TemplateSource:
+        """The text of that version, for storage."""
+        return self._content_template().source
+
+    def _content_template(self) -> Template:
+        template = self._current.get(CONTENT_KEY)
+        if template is None:
+            raise RenderFailed("the layout for content is missing or broken")
+        return template
+
+    def find(self, version: str) -> Template | None:
+        """Find any version that is known in memory."""
+        template = self._known.get(version)
+        if template is not None:
+            self._known.move_to_end(version)
+            return template
+        return next((template for template in self._current.values() if template.version == version), None)
+
+    def add(self, source: TemplateSource) -> Template:
+        """Make a version known (one from the database). Raises `TemplateBroken`."""
+        template = self.find(source.version)
+        if template is None:
+            template = compile_template(source, self._workshop, self._default_locale, inline_source=self._inline_source)
+            self._known[source.version] = template
+            while len(self._known) > self._most_versions:
+                self._known.popitem(last=False)
+        return template
+
+    def locale_for(self, template: Template, locale: str | None) -> str:
+        """Choose the template's locale for a reader: `de-AT`, then `de`, then the default, then whatever there is."""
+        if locale:
+            wanted = locale.replace("_", "-").lower()
+            by_name = {name.lower(): name for name in template.locales}
+            while wanted:
+                if wanted in by_name:
+                    return by_name[wanted]
+                wanted = wanted.rpartition("-")[0]
+        if self._default_locale in template.locales or not template.locales:
+            return self._default_locale
+        return template.locales[0]
+
+    def render(
+        self,
+        *,
+        template: Template | None,
+        content: ContentRequest | None,
+        channel: str,
+        data: Mapping[str, Any],
+        person: Person,
+        category: str,
+        reference: str | None,
+        unsubscribe_url: str | None,
+        subject: str | None = None,
+    ) -> Content:
+        """Make what `channel` shows. Raises `RenderFailed`.
+
+        With `content`, `template` is the pinned version of its layout, or None for the current one. `subject` stands
+        in the place of the template's own.
+        """
+        if template is None:
+            template = self._content_template()
+        uses = template.mentions
+        key = _key(
+            (
+                template.version,
+                channel,
+                person.name if "recipient" in uses else None,
+                person.locale,
+                person.timezone,
+                category if "category" in uses else None,
+                reference if "reference" in uses else None,
+                unsubscribe_url if "unsubscribe_url" in uses else None,
+                subject,
+                data,
+                content,
+            )
+        )
+        if key is not None and (known := self._cache.get(key)) is not None:
+            return known
+        scene = self._scene(
+            template=template,
+            channel=channel,
+            person=person,
+            category=category,
+            reference=reference,
+            unsubscribe_url=unsubscribe_url,
+            data=data if content is None else None,
+        )
+        if content is not None:
+            words = _Words(content.title, content.body, content.url, content.image_url, content.actions)
+            rendered = self._show(scene, words, subject)
+        else:
+            rendered = self._render_template(scene, subject)
+        if key is not None:
+            self._cache.put(key, rendered, more_bytes=len(key) if rendered.data else 0)
+        return rendered
+
+    def _scene(
+        self,
+        *,
+        template: Template,
+        channel: str,
+        person: Person,
+        category: str,
+        reference: str | None,
+        unsubscribe_url: str | None,
+        data: Mapping[str, Any] | None,
+    ) -> _Scene:
+        if data is not None:
+            locale = self.locale_for(template, person.locale)
+        else:
+            locale = _closest(template.words, person.locale) or self._default_locale
+        same = person.locale is not None and _language(person.locale) == _language(locale)
+        values = {
+            **(template.values(data) if data is not None else {}),
+            "recipient": {"name": person.name, "locale": person.locale},
+            "category": category,
+            "reference": reference,
+            "unsubscribe_url": unsubscribe_url,
+            "locale": locale,
+            "preheader": "",
+            "words": self._words(template, locale),
+        }
+        spoken = babel_locale(person.locale if same and person.locale else locale)
+        return _Scene(template, channel, locale, spoken, time_zone(person.timezone), values)
+
+    def _words(self, template: Template, locale: str) -> Mapping[str, str]:
+        chosen = _closest(template.words, locale) or self._default_locale
+        return {**template.words.get(self._default_locale, {}), **template.words.get(chosen, {})}
+
+    def _render_template(self, scene: _Scene, subject: str | None) -> Content:
+        own = scene.template.face(scene.locale, scene.channel)
+        generic = scene.template.generic(scene.locale)
+        title = self._headline(scene, own, generic, subject)
+        scene.values["subject"] = title
+        if "data" in own:
+            text = self._run(scene, own["text"]) if "text" in own else None
+            return Content(subject=title or None, text=text, data=self._data(scene, own["data"]))
+        if "html" in own or "text" in own:
+            return self._own_message(scene, own, title)
+        return self._show(scene, self._as_words(scene, own, generic, title), None)
+
+    def _headline(
+        self, scene: _Scene, own: Mapping[Slot, Part], generic: Mapping[Slot, Part], subject: str | None
+    ) -> str:
+        if subject is not None:
+            return one_line(subject)
+        part = own.get("subject") or generic.get("subject")
+        if part is None:
+            part = next(
+                (
+                    face["subject"]
+                    for channel in scene.template.channels
+                    if "subject" in (face := scene.template.face(scene.locale, channel))
+                ),
+                None,
+            )
+        return one_line(self._run(scene, part)) if part is not None else ""
+
+    def _own_message(self, scene: _Scene, own: Mapping[Slot, Part], title: str) -> Content:
+        html = self._html(scene, own["html"]) if "html" in own else None
+        text = tidy(self._run(scene, own["text"])) if "text" in own else text_of(html or "")
+        return Content(subject=title or None, text=text, html=html)
+
+    def _data(self, scene: _Scene, part: Part) -> dict[str, Any]:
+        try:
+            return msgspec.json.decode(self._run(scene, part), type=dict[str, Any])
+        except msgspec.DecodeError:
+            raise RenderFailed(f"{_whose(scene)}: {part.path}: the result is no JSON object") from None
+
+    def _as_words(self, scene: _Scene, own: Mapping[Slot, Part], generic: Mapping[Slot, Part], title: str) -> _Words:
+        """Gather what a channel without parts of its own shows: the generic parts, or else another channel's text."""
+        body = own.get("body") or generic.get("body")
+        url, image = generic.get("url"), generic.get("image_url")
+        return _Words(
+            title or scene.template.description or scene.template.key,
+            self._run(scene, body) if body is not None else self._borrowed_body(scene),
+            (self._run(scene, url).strip() or None) if url is not None else None,
+            (self._run(scene, image).strip() or None) if image is not None else None,
+        )
+
+    def _borrowed_body(self, scene: _Scene) -> str:
+        faces = [scene.template.face(scene.locale, channel) for channel in scene.template.channels]
+        for face in faces:
+            if "body" in face:
+                return self._run(scene, face["body"])
+        for face in faces:
+            if "text" in face:
+                return escape_markdown(tidy(self._run(scene, face["text"])).strip())
+        for face in faces:
+            if "html" in face:
+                return escape_markdown(text_of(self._html(scene, face["html"])))
+        return ""
+
+    def _show(self, scene: _Scene, words: _Words, subject: str | None) -> Content:
+        """Show words in the layout (e-mail), or hand them to the channel to show natively."""
+        title = one_line(subject if subject is not None else words.title)
+        tokens = self._markdown.parse(words.body)
+        text = self._markdown.text(tokens)
+        if scene.channel != "email":
+            return Content(subject=title, text=_with_links(text, words), data=_native(title, words))
+        layout = scene.template.layout
+        if layout is None:
+            return Content(subject=title, text=_with_links(text, words))
+        html = self._markdown.html(tokens, layout.dress)
+        return self._in_layout(scene=scene, layout=layout, words=words, subject=title, text=text, html=html)
+
+    def _in_layout(
+        self, *, scene: _Scene, layout: Layout, words: _Words, subject: str, text: str, html: str
+    ) -> Content:
+        shown: dict[str, Any] = {
+            "title": one_line(words.title),
+            "url": words.url,
+            "image_url": words.image_url,
+            "actions": [{"label": action.label, "url": action.url} for action in words.actions],
+        }
+        values = {**scene.values, "subject": subject, "preheader": one_line(text)[:PREHEADER_CHARS]}
+        html_scene = msgspec.structs.replace(scene, values={**values, "content": {**shown, "body": Markup(html)}})  # noqa: S704 # sanitised just before
+        text_scene = msgspec.structs.replace(scene, values={**values, "content": {**shown, "body": text}})
+        return Content(
+            subject=subject,
+            html=self._html(html_scene, layout.html),
+            text=tidy(self._run(text_scene, layout.text)),
+        )
+
+    def _html(self, scene: _Scene, part: Part) -> str:
+        html = self._run(scene, part)
+        return inline_whole(html) if part.whole_inline else html
+
+    def _run(self, scene: _Scene, part: Part) -> str:
+        return self._workshop.run(part.compiled, scene.values, scene.spoken, scene.zone, _whose(scene))
+
+
+def _key(parts: tuple[object, ...]) -> bytes | None:
+    """Make a cache key: everything the result depends on, as bytes. None for data that is no JSON."""
+    try:
+        return _encode(parts)
+    except (TypeError, ValueError):
+        return None
+
+
+def _whose(scene: _Scene) -> str:
+    return f"{scene.template.key} ({scene.template.version[:19]})"
+
+
+def _language(locale: str) -> str:
+    return locale.replace("_", "-").split("-")[0].lower()
+
+
+def _closest(words: Mapping[str, object], locale: str | None) -> str | None:
+    if not locale:
+        return None
+    name = locale.replace("_", "-")
+    return name if name in words else _language(name) if _language(name) in words else None
+
+
+def one_line(text: str) -> str:
+    """Make one line of `text`: every kind of line break becomes a space, so nothing after it can pose as a header."""
+    return " ".join(text.split())
+
+
+def tidy(text: str) -> str:
+    """Bring a text part into shape: no trailing spaces, at most one empty line in a row, a final line break."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        kept = line.rstrip()
+        if kept or (lines and lines[-1]):
+            lines.append(kept)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def text_of(html: str) -> str:
+    """Derive the text part from HTML: what is hidden stays hidden, a link shows its address."""
+    # Imported here: only a template without a text part pays for lxml, at start and in memory.
+    from inscriptis import get_text  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs] # it has none
+    from inscriptis.model.config import ParserConfig  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs] # it has none
+
+    return tidy(get_text(html, ParserConfig(display_links=True, display_images=True))) if html.strip() else ""
+
+
+def _with_links(text: str, words: _Words) -> str:
+    lines = [f"{action.label}: {action.url}" for action in words.actions]
+    lines += [words.url] if words.url else []
+    return "\n\n".join(block for block in (text, "\n".join(lines)) if block)
+
+
+def _native(title: str, words: _Words) -> dict[str, Any]:
+    """Hand the words over for an adapter to show in its own way; `body` is Markdown."""
+    return {
+        "title": title,
+        "body": words.body,
+        "url": words.url,
+        "image_url": words.image_url,
+        "actions": [{"label": action.label, "url": action.url} for action in words.actions],
+    }

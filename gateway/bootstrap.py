@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import msgspec
 import uvicorn
 import uvloop
-from itsdangerous import URLSafeTimedSerializer
 
 from channels.contract import Message, Tools
 from channels.mime import compose, parse_mailbox
@@ -37,7 +36,6 @@ from gateway.errors import GatewayError
 from gateway.middleware.breaker import Breaker
 from gateway.middleware.rate_limit import KeyLimiter, provider_pace
 from gateway.middleware.staging import Staging
-from gateway.model.addresses import match_key
 from gateway.model.ids import IdSource
 from gateway.model.patterns import EmailPattern, parse_pattern
 from gateway.observe.logging import configure as configure_logging
@@ -48,7 +46,7 @@ from gateway.render import source
 from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
 from gateway.router.changes import Changes
-from gateway.router.compose import Composer, Subject
+from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Dispatcher
 from gateway.router.explain import Explaining
@@ -57,6 +55,7 @@ from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
 from gateway.router.simulate import Simulator
+from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.upkeep import Upkeep
 from gateway.storage.contract import Claimed, Settlement, Store, StoreUnavailable
 from gateway.storage.store import SqlStore
@@ -113,6 +112,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     room: Room
     authentication: Authentication
     hub: CapturedHub
+    unsubscribe_links: UnsubscribeLinks
     metrics: Metrics
     clock: Clock
     id_source: IdSource
@@ -153,11 +153,12 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     providers = _providers(settings, rules, clock, log)
     staging = Staging(settings.environment, settings.staging)
     secret = _secret(settings)
+    links = UnsubscribeLinks(secret, settings.public_url)
     composer = Composer(
         renderer=renderer,
         rules=rules,
         store=store,
-        unsubscribe_url=_unsubscribe_url(settings, secret),
+        unsubscribe_url=links.url,
         sender=_sender(settings),
     )
     deliver = Deliver(
@@ -237,6 +238,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         room=room,
         authentication=Authentication(store, settings.limits, settings.bootstrap_key),
         hub=hub,
+        unsubscribe_links=links,
         metrics=metrics,
         clock=clock,
         id_source=id_source,
@@ -327,17 +329,6 @@ def _secret(settings: Settings) -> bytes:
     return kept_secret(state_folder(settings) / "secret.key", lambda: secrets.token_urlsafe(48)).encode()
 
 
-def _unsubscribe_url(settings: Settings, secret: bytes) -> Callable[[Subject], str]:
-    signer = URLSafeTimedSerializer(secret, salt="unsubscribe")
-    base = settings.public_url.rstrip("/")
-
-    def url(subject: Subject) -> str:
-        claim = [subject.channel, match_key(subject.address), subject.category.name]
-        return f"{base}/unsubscribe/{signer.dumps(claim)}"
-
-    return url
-
-
 def _sender(settings: Settings) -> str:
     """Name a sender where none is configured, so that a gateway without a file shows whole messages."""
     host = urlsplit(settings.public_url).hostname or "localhost"
@@ -386,10 +377,14 @@ async def _serve(
 ) -> int:
     configure_logging(settings.logging)
     listener = _listen(host, port)
-    settings = _reachable(settings, listener.getsockname()[1])
     async with open_gateway(settings) as gateway:
-        server = _Server(_uvicorn(settings, api(gateway)), banner)
-        with _on_signal(server.stop):
+        server = _Server(_uvicorn(settings, api(gateway, works=work)), banner)
+
+        def stop() -> None:
+            server.stop()
+            gateway.hub.close()  # who waits for a captured message would use up the time to drain
+
+        with _on_signal(stop):
             async with working(gateway, work=work):
                 await server.serve(sockets=[listener])
     return 0
@@ -401,7 +396,7 @@ async def _work(settings: Settings) -> int:
         stopped = asyncio.Event()
         with _on_signal(stopped.set):
             async with working(gateway, work=True):
-                gateway.log.info("working", worker_of=str(settings.environment))
+                gateway.log.info("working", environment=settings.environment.value)
                 await stopped.wait()
     return 0
 
@@ -425,6 +420,8 @@ async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(StoreUnavailable):
+            await gateway.authentication.flush_used()
 
 
 async def _survey(gateway: Gateway) -> None:
@@ -449,8 +446,14 @@ async def _follow_clock(gateway: Gateway) -> None:
             await gateway.clock.follow(gateway.store.now_ms)
 
 
-def api(gateway: Gateway) -> AsgiApp:
-    """Build the API over a gateway."""
+def api(gateway: Gateway, *, works: bool = False) -> AsgiApp:
+    """Build the API over a gateway; with `works`, it is ready only while the dispatcher runs too."""
+
+    async def ready() -> str | None:
+        if works and not gateway.dispatcher.healthy:
+            return "the dispatcher is not running"
+        return await gateway.store.ready()
+
     settings = gateway.settings
     return create_app(
         ApiContext(
@@ -464,10 +467,11 @@ def api(gateway: Gateway) -> AsgiApp:
             metrics=gateway.metrics,
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,
+            unsubscribe_links=gateway.unsubscribe_links,
             clock=gateway.clock,
             ids=gateway.id_source,
             log=gateway.log,
-            ready=gateway.store.ready,
+            ready=ready,
         ),
     )
 
@@ -511,13 +515,6 @@ def _uvicorn(settings: Settings, app: AsgiApp) -> uvicorn.Config:
         timeout_graceful_shutdown=settings.server.drain_s,
         backlog=2048,
     )
-
-
-def _reachable(settings: Settings, port: int) -> Settings:
-    """Let the default public_url name the port that is really listened on, so that links in answers work."""
-    if settings.public_url != Settings().public_url:
-        return settings
-    return msgspec.structs.replace(settings, public_url=f"http://127.0.0.1:{port}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

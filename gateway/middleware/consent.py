@@ -15,17 +15,21 @@ from gateway.storage.contract import SuppressionRow
 def decide(
     *,
     suppression: SuppressionRow | None,
-    category: CategorySettings,  # noqa: ARG001 - what opt-outs and quiet hours ask; no suppression yields to it
+    category: CategorySettings,
+    opted_out: bool = False,
     deadline_at: int,
     now: int,
 ) -> Dropped | Held | None:
     """Answer `None` when the delivery may be sent, else why not, or not yet.
 
     A suppressed address is never written to, whatever the category: `required` passes opt-outs, not suppressions. The
-    reason is `suppressed`; why the address is on the list stands in `detail`.
+    reason is `suppressed`; why the address is on the list stands in `detail`. `opted_out` says that this address wants
+    no more of this category.
     """
     if suppression is not None:
         return Dropped(status=Status.SKIPPED, reason=Why.SUPPRESSED, detail=_because(suppression))
+    if opted_out and not category.required:
+        return Dropped(status=Status.SKIPPED, reason=Why.OPTED_OUT, detail="unsubscribed from this category")
     if now >= deadline_at:
         return Dropped(status=Status.EXPIRED, reason=Why.EXPIRED)
     return None

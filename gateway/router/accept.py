@@ -28,7 +28,7 @@ from gateway.model.states import FINAL, Mode, NotificationStatus, Scope, Status,
 from gateway.router import answers
 from gateway.router.caller import Caller
 from gateway.router.dispatch import Dispatcher
-from gateway.router.plan import Known, Planned, Target, plan
+from gateway.router.plan import Known, Planned, plan
 from gateway.router.resolve import Resolved, Resolver
 from gateway.router.rules import Rules
 from gateway.storage.contract import (
@@ -39,8 +39,8 @@ from gateway.storage.contract import (
     DeliveryRow,
     Idempotency,
     KeyReused,
-    Lease,
     NotificationRow,
+    OptOut,
     Replayed,
     Store,
     Stored,
@@ -149,7 +149,7 @@ class Accepting:
                 resolved.append((index, request, body, self._resolver.resolve(request, caller.mode)))
             except Problem as problem:
                 results[index] = problem
-        known = await self.known([target for *_, one in resolved for target in one.targets])
+        known = await self.known([one for *_, one in resolved])
         drafts = [
             self._draft_with_key(caller, request, request.idempotency_key, body, one, known, now)
             for _, request, body, one in resolved
@@ -178,7 +178,7 @@ class Accepting:
             if before is not None:
                 return _replay(before)
         resolved = self._resolver.resolve(request, caller.mode)
-        known = await self.known(resolved.targets)
+        known = await self.known([resolved])
         acceptance, answer = self._draft_with_key(caller, request, idempotency_key, body, resolved, known, now)
         [result] = await self._store_all([acceptance], checked_at=now)
         if not isinstance(result, Stored):
@@ -209,13 +209,24 @@ class Accepting:
         )
         return msgspec.structs.replace(acceptance, idempotency=remembered), answer
 
-    async def known(self, targets: Sequence[Target]) -> Known:
-        """Look up what is known of the addressed: their suppressions, all in one batch."""
-        wanted = {(one.channel, one.key) for one in targets if one.address is not None and not one.simulated}
+    async def known(self, several: Sequence[Resolved]) -> Known:
+        """Look up what is known of the addressed: suppressions and, where a category can be left, opt-outs."""
+        wanted: set[tuple[str, str]] = set()
+        leavable: set[OptOut] = set()
+        for one in several:
+            category = one.ask.category
+            pairs = {(to.channel, to.key) for to in one.targets if to.address is not None and not to.simulated}
+            wanted |= pairs
+            if category.settings.unsubscribe:
+                leavable |= {(channel, key, category.name) for channel, key in pairs}
         rows = await self._store.suppressions_of(wanted)
-        return Known(suppressions={(row.channel, row.address): row for row in rows})
+        return Known(
+            suppressions={(row.channel, row.address): row for row in rows},
+            opt_outs=await self._store.opted_out(leavable) if leavable else (),
+        )
 
-    async def _store_all(self, acceptances: Sequence[Acceptance], *, checked_at: int) -> Sequence[AcceptResult]:
+    async def _store_all(self, drafts: Sequence[Acceptance], *, checked_at: int) -> Sequence[AcceptResult]:
+        acceptances = [self._born(draft) for draft in drafts]
         try:
             results = await self._store.accept_many(acceptances)
         except BaseException:
@@ -228,6 +239,21 @@ class Accepting:
             else:
                 self._withdraw(acceptance)
         return results
+
+    def _born(self, draft: Acceptance) -> Acceptance:
+        """Lease what can go straight on to this process. The last step before storing, so that no slot is forgotten."""
+        if not any(row.status is Status.QUEUED for row in draft.deliveries):
+            return draft
+        return msgspec.structs.replace(
+            draft,
+            deliveries=tuple(
+                msgspec.structs.replace(row, lease=lease)
+                if row.status is Status.QUEUED
+                and (lease := self._dispatcher.offer(row, draft.notification.mode)) is not None
+                else row
+                for row in draft.deliveries
+            ),
+        )
 
     def _go_on(self, acceptance: Acceptance, checked_at: int) -> None:
         for row in acceptance.deliveries:
@@ -253,7 +279,7 @@ class Accepting:
         notification_id, *delivery_ids = self._ids.many(now, 1 + len(planned))
         who = [_ENCODE(one) for one in resolved.addressees]
         rows = tuple(
-            self._row(id_, one, resolved, who[one.target.position], now)
+            self._row(id_, one, resolved, who[one.target.position])
             for id_, one in zip(delivery_ids, planned, strict=True)
         )
         ask = resolved.ask
@@ -288,16 +314,12 @@ class Accepting:
         )
         return acceptance, self._answer(caller, request, notification, rows)
 
-    def _row(self, id_: UUID, planned: Planned, resolved: Resolved, who: bytes, now: int) -> DeliveryRow:
+    def _row(self, id_: UUID, planned: Planned, resolved: Resolved, who: bytes) -> DeliveryRow:
         target = planned.target
-        lane = lane_of(target.channel, resolved.ask.priority)
-        lease: Lease | None = None
-        if planned.status is Status.QUEUED and planned.due_at <= now:
-            lease = self._dispatcher.offer(lane)
         return DeliveryRow(
             id=id_,
             channel=target.channel,
-            lane=lane,
+            lane=lane_of(target.channel, resolved.ask.priority),
             position=target.position,
             address=target.address,
             user_id=target.user_id,
@@ -309,7 +331,6 @@ class Accepting:
             due_at=planned.due_at,
             deadline_at=planned.deadline_at,
             on_unknown=planned.on_unknown,
-            lease=lease,
         )
 
     def _answer(

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.model import ids
 from gateway.model.states import FINAL, Mode, NotificationStatus, Status, Why
+from gateway.observe.masking import mask_address
 from gateway.storage.contract import AttemptRow, DeliveryRow, DeliveryView, EventView, NotificationView
 
 
@@ -116,7 +117,6 @@ class Listing(Answer, Generic[T], frozen=True, kw_only=True):
 
 
 _RECIPIENT: Final = msgspec.json.Decoder(dict[str, Any])
-_MASK_KEEPS: Final = 1
 
 
 def utc(at_ms: int) -> str:
@@ -130,13 +130,8 @@ def maybe_utc(at_ms: int | None) -> str | None:
 
 
 def masked(address: str | None) -> str | None:
-    """Hide an address from who may send but not read: `j***@example.com`, `+155***01`."""
-    if address is None:
-        return None
-    local, at, domain = address.rpartition("@")
-    if at:
-        return f"{local[:_MASK_KEEPS]}***@{domain}"
-    return f"{address[:4]}***{address[-2:]}"
+    """Hide an address from who may send but not read."""
+    return None if address is None else mask_address(address)
 
 
 def planned(

@@ -54,6 +54,9 @@ class Changes:
         if old.status not in RETRYABLE or old.address is None:
             sentence = f"{shown} is {old.status.value}; only what failed can be sent again."
             raise Problem(CONFLICT, sentence, faults=(Fault("", Code.NOT_RETRYABLE, sentence),))
+        if old.channel not in self._rules.channels:
+            sentence = f"{shown} went over {old.channel}, a channel that is configured no more."
+            raise Problem(CONFLICT, sentence, faults=(Fault("", Code.NOT_RETRYABLE, sentence),))
         [new_id] = await self._again([old])
         new = await self._store.delivery(project, new_id)
         if new is None:
@@ -81,7 +84,11 @@ class Changes:
             if not found:
                 break
             before = found[-1].id
-            fresh = [one for one in found if one.address is not None and not one.retried]
+            fresh = [
+                one
+                for one in found
+                if one.address is not None and not one.retried and one.channel in self._rules.channels
+            ]
             if fresh:
                 made = DeliveryFilter(ids=tuple(await self._again(fresh)))
                 done += await self._store.find_deliveries(made, Page(limit=len(fresh)))

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, assert_never
 
+import msgspec
+
 from channels.contract import Accepted, Blame, Message, Outcome, Rejected, Retry, Unknown, blame_of
 from gateway.errors import GatewayError
 from gateway.middleware import rate_limit
@@ -20,9 +22,10 @@ from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held, Kept, Verdict
 from gateway.middleware.retry import RetryRules, Step, after_unknown, classify, next_attempt_at
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
+from gateway.model import ids
 from gateway.model.addresses import match_key
 from gateway.model.simulator import outcome_of
-from gateway.model.states import OnUnknown, Status, Why
+from gateway.model.states import Mode, OnUnknown, Status, Why
 from gateway.render.renderer import RenderFailed
 from gateway.router import simulate
 from gateway.router.answers import masked
@@ -30,7 +33,7 @@ from gateway.router.compose import Composer, Subject
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
 from gateway.router.settle import Done
-from gateway.storage.contract import AttemptRow, Claimed, Reservation, Store
+from gateway.storage.contract import AttemptRow, Claimed, Reservation, Store, StoreUnavailable
 
 FRESH_MS: Final = 1000
 """A consent check younger than this is not repeated: it was made when the request was accepted."""
@@ -58,6 +61,8 @@ class Envelope:
     attempts: list[AttemptRow] = field(default_factory=list[AttemptRow])
     notes: list[str] = field(default_factory=list[str])
     on_wire: bool = False
+    tried: str | None = None
+    """The provider that was last asked to send it, in this claim."""
 
     @property
     def tries(self) -> int:
@@ -140,11 +145,10 @@ class Deliver:
         """Take one delivery through the onion. Raises `Abandoned`; every other failure is a verdict."""
         verdict = await self._onion(envelope)
         handle = envelope.provider
-        name = simulate.PROVIDER if envelope.simulated else None if handle is None else handle.name
         return Done(
             verdict=verdict,
             attempts=tuple(envelope.attempts),
-            provider=name,
+            provider=envelope.tried,
             receipts=envelope.simulated or (handle is not None and handle.receipts),
             notes=tuple(envelope.notes),
         )
@@ -175,7 +179,8 @@ class Deliver:
                 words = _words(verdict.reason.value, verdict.detail)
                 return self._later(envelope, None, words) or verdict
             case Accepted() | Rejected() | Held() | Dropped() | Kept():
-                return verdict
+                too_late = isinstance(verdict, Dropped) and verdict.status is Status.EXPIRED
+                return unknown if lost and too_late else verdict  # `expired` would say that it was not sent
             case _:
                 assert_never(verdict)
 
@@ -201,12 +206,15 @@ class Deliver:
     async def _consent(self, envelope: Envelope, proceed: Next) -> Verdict:
         claim = envelope.claim
         now = self._clock()
-        suppression = None
+        suppression, opted_out = None, False
         if not envelope.simulated and now - envelope.checked_at > FRESH_MS:
             suppression = await self._store.suppressed(claim.channel, _key(claim))
+            if envelope.category.settings.unsubscribe:
+                opted_out = bool(await self._store.opted_out([(claim.channel, _key(claim), envelope.category.name)]))
         refused = decide_consent(
             suppression=suppression,
             category=envelope.category.settings,
+            opted_out=opted_out,
             deadline_at=claim.deadline_at,
             now=now,
         )
@@ -232,21 +240,27 @@ class Deliver:
         handles = self._providers.of(envelope.channel.name)
         if envelope.simulated or not handles:
             return await self._provider(envelope)
-        last: Verdict | None = None
+        held: Held | None = None
+        refused: Outcome | None = None
         for handle in handles:
             envelope.provider = handle
             verdict = await self._provider(envelope)
-            if isinstance(verdict, (Dropped, Kept)):
-                return verdict
-            if isinstance(verdict, Held):
-                last = _sooner(last, verdict)
-                continue
-            if classify(verdict) is not Step.NEXT_PROVIDER and not self._too_late(envelope, verdict):
-                return verdict
-            last = verdict
-        if last is None:
+            match verdict:
+                case Dropped() | Kept():
+                    return verdict
+                case Held():
+                    held = verdict if held is None or verdict.until < held.until else held
+                case _:
+                    too_late = self._too_late(envelope, verdict)
+                    if not too_late and classify(verdict) is not Step.NEXT_PROVIDER:
+                        return verdict
+                    if refused is None or not too_late:
+                        refused = verdict
+        # One that asks for too much patience ends the delivery only where no other may yet take it.
+        chosen = held if refused is None or (held is not None and self._too_late(envelope, refused)) else refused
+        if chosen is None:
             raise AssertionError("a channel with providers asked none of them")
-        return last
+        return chosen
 
     def _too_late(self, envelope: Envelope, outcome: Outcome) -> bool:
         """Say whether a provider asks for more patience than the delivery has: the next one may be quicker."""
@@ -297,7 +311,27 @@ class Deliver:
                 envelope.subject = await self._composer.subject(envelope.claim, envelope.category)
             except LookupError as error:
                 return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=str(error))
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - a row nobody can read fails now, not after eight lost leases
+                return self._unmade(envelope, error)
         return await proceed(envelope)
+
+    def _made(self, envelope: Envelope) -> Message | Dropped:
+        subject = envelope.subject
+        if subject is None:
+            raise AssertionError("rendered before it was read")
+        try:
+            return self._composer.message(subject, attempt=envelope.tries + 1)
+        except RenderFailed as error:
+            return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=str(error))
+        except Exception as error:  # noqa: BLE001 - a poison message fails now, not after eight lost leases
+            return self._unmade(envelope, error)
+
+    def _unmade(self, envelope: Envelope, error: Exception) -> Dropped:
+        self._log.error("message_unmade", exc_info=error, delivery_id=ids.show(ids.DELIVERY, envelope.claim.id))
+        detail = f"the message could not be made: {type(error).__name__}"
+        return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=detail)
 
     async def _allow(self, envelope: Envelope, proceed: Next) -> Verdict:
         """Hold a place at the provider's door while talking to it."""
@@ -309,13 +343,9 @@ class Deliver:
 
     async def _send(self, envelope: Envelope) -> Verdict:
         """Render, let staging decide, and send. Nothing stands between staging and the wire."""
-        subject = envelope.subject
-        if subject is None:
-            raise AssertionError("rendered before it was read")
-        try:
-            message = self._composer.message(subject, attempt=envelope.tries + 1)
-        except RenderFailed as error:
-            return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=str(error))
+        message = self._made(envelope)
+        if isinstance(message, Dropped):
+            return message
         if envelope.simulated:
             return await self._wire(envelope, self._simulator, simulate.PROVIDER, message)
         cc: list[str] = message.options.get("cc", [])
@@ -336,7 +366,7 @@ class Deliver:
                 return Dropped(status=Status.SKIPPED, reason=decision.reason, detail=decision.detail)
             case Redirect():
                 envelope.notes.append(f"redirected to {masked(decision.to)} by [staging]")
-                message = redirected(message, decision.to)
+                message = _without_unsubscribing(redirected(message, decision.to))
             case Allowed():
                 if decision.dropped_cc or decision.dropped_bcc:
                     envelope.notes.append(dropped_note(decision))
@@ -354,6 +384,7 @@ class Deliver:
         if started >= envelope.lease_until():
             raise Abandoned(f"the lease of {message.id} ran out before it could be sent")
         envelope.on_wire = True
+        envelope.tried = name
         try:
             outcome = await sender.send(message)
         except Exception as error:  # noqa: BLE001 - an adapter may come from elsewhere: whatever it raises is its bug
@@ -365,18 +396,16 @@ class Deliver:
         self._observe(name, _WORDS[type(outcome)], took / 1000)
         return outcome
 
-    def _leaves(self, envelope: Envelope) -> bool:
-        """Say whether staging will let the message reach a provider: decided again, last, before the wire."""
-        if envelope.simulated:
+    def leaves(self, mode: Mode, channel: str, address: str, stored_user: str | None) -> bool:
+        """Say whether such a delivery will reach a provider: staging decides again, last, before the wire."""
+        if outcome_of(channel, address) is not None:
             return False
-        claim = envelope.claim
-        decision = self._staging.decide(
-            mode=claim.mode,
-            channel=claim.channel,
-            to=claim.address,
-            stored_user=claim.user_id,
-        )
+        decision = self._staging.decide(mode=mode, channel=channel, to=address, stored_user=stored_user)
         return isinstance(decision, (Allowed, Redirect))
+
+    def _leaves(self, envelope: Envelope) -> bool:
+        claim = envelope.claim
+        return self.leaves(claim.mode, claim.channel, claim.address, claim.user_id)
 
 
 _WORDS: Final = {Accepted: "accepted", Retry: "retry", Rejected: "rejected", Unknown: "unknown"}
@@ -412,14 +441,14 @@ def _record_lost(envelope: Envelope, now: int) -> None:
         )
 
 
-def _sooner(last: Verdict | None, held: Held) -> Verdict:
-    if isinstance(last, Held):
-        return last if last.until <= held.until else held
-    return held if last is None else last
-
-
 def _key(claim: Claimed) -> str:
     return match_key(claim.address) if claim.channel == "email" else claim.address
+
+
+def _without_unsubscribing(message: Message) -> Message:
+    """Take the unsubscribe header off a redirected message: who tests it must not unsubscribe the real person."""
+    options = {name: value for name, value in message.options.items() if name != "list_unsubscribe"}
+    return msgspec.structs.replace(message, options=options)
 
 
 def dropped_note(decision: Allowed) -> str:

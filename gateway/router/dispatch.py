@@ -10,7 +10,7 @@ claim and no poll. Everything else waits in the table and is claimed in batches,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -20,16 +20,18 @@ from channels.contract import Message
 from gateway.middleware.breaker import Breaker, State
 from gateway.model import ids
 from gateway.model.ids import IdSource
-from gateway.model.states import Priority, lane_of
+from gateway.model.states import Mode, Priority, lane_of
 from gateway.router.deliver import Abandoned, Deliver
 from gateway.router.providers import Providers
 from gateway.router.rules import Rules
 from gateway.router.settle import Done, settle
-from gateway.storage.contract import Claimed, Lease, Settlement, Store, StoreUnavailable
+from gateway.storage.contract import Claimed, DeliveryRow, Lease, Settlement, Store, StoreUnavailable
 
 _DEFAULT_SLOTS: Final = 16
 _AWAY_MS: Final = 1000
 """How long a lane waits after the store failed it."""
+_CANCEL_S: Final = 5
+"""How long what is cut short at a stop may take to give its delivery back."""
 
 
 @dataclass(slots=True)
@@ -53,7 +55,6 @@ class Lane:
 class Hand:
     """A delivery this process holds, and until when."""
 
-    token: int
     lane: Lane
     until: int
     task: asyncio.Task[None] | None = None
@@ -90,21 +91,28 @@ class Dispatcher:
         self._on_settled = on_settled
         self._log = log
         self._lanes = {lane.name: lane for lane in _lanes(rules, providers)}
-        self._hands: dict[UUID, Hand] = {}
+        self._hands: dict[tuple[UUID, int], Hand] = {}
         self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
         self._alarm_at: int | None = None
+        self._drain_s = 0.0
         self._stopping = False
         self._working = False
 
     # --- for accept ---
 
-    def offer(self, lane: str) -> Lease | None:
-        """Reserve a slot for a delivery that is about to be accepted; `None`: let it wait in the table."""
-        found = self._lanes.get(lane)
+    def offer(self, row: DeliveryRow, mode: Mode) -> Lease | None:
+        """Reserve a slot for a delivery that is about to be accepted; `None`: let it wait in the table.
+
+        What stays in the house (captured, simulated) does not wait for a provider that is left alone.
+        """
+        found = self._lanes.get(row.lane)
         if found is None or not self._working or self._stopping:
             return None
         now = self._clock()
-        if found.free <= 0 or found.backlog or found.closed_until > now or self._room(found, now) <= found.in_hand:
+        shut = found.closed_until > now or self._room(found, now) <= found.in_hand
+        waits = self._deliver.leaves(mode, row.channel, row.address or "", row.user_id) if shut else found.backlog
+        if found.free <= 0 or waits:
             found.backlog = True
             return None
         found.in_hand += 1
@@ -135,7 +143,7 @@ class Dispatcher:
     # --- life ---
 
     async def run(self) -> None:
-        """Claim and deliver until stopped."""
+        """Claim and deliver until stopped; what is in hand then is finished or given back."""
         self._working = True
         renewals = asyncio.create_task(self._renew())
         try:
@@ -144,21 +152,33 @@ class Dispatcher:
                 more = await self._round()
                 if not more and not self._stopping:
                     await self._rest()
+            await self._drain()
         finally:
             renewals.cancel()
+            self._working = False
+            self._ended.set()
 
     async def stop(self, drain_s: float) -> None:
         """Take on nothing more, finish what is in flight within `drain_s`, and give the rest back."""
+        self._drain_s = drain_s
         self._stopping = True
         self._wake.set()
-        tasks = [hand.task for hand in self._hands.values() if hand.task is not None]
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=drain_s)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=5)
+        if self._working:
+            await self._ended.wait()
+
+    async def _drain(self) -> None:
+        """Wait for what is in hand, leases kept: what accept has offered and not yet started is in hand too."""
+        try:
+            async with asyncio.timeout(self._drain_s):
+                while any(lane.in_hand for lane in self._lanes.values()):
+                    self._wake.clear()
+                    await self._wake.wait()
+        except TimeoutError:
+            late = [hand.task for hand in self._hands.values() if hand.task is not None]
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_CANCEL_S)
 
     def in_hand(self) -> Mapping[str, int]:
         """Count the deliveries held, by lane."""
@@ -184,14 +204,18 @@ class Dispatcher:
         claims: list[Claimed] = []
         try:
             claims = await self._store.claim(wanted, lease, now)
-        except StoreUnavailable as error:
-            self._log.warning("claim_failed", error=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it was: a dispatcher that is gone sends nothing ever again
+            known = isinstance(error, StoreUnavailable)
+            self._log.warning("claim_failed", error=str(error), exc_info=None if known else error)
             for name in wanted:
                 self._lanes[name].closed_until = now + _AWAY_MS
                 self._lanes[name].backlog = True
         finally:
             for name, count in wanted.items():
                 self._lanes[name].in_hand -= count
+        if self._stopping:
+            await self._give_back([(claim.id, claim.token) for claim in claims])
+            return False
         got = dict.fromkeys(wanted, 0)
         for claim in claims:
             got[claim.lane] += 1
@@ -243,13 +267,14 @@ class Dispatcher:
 
     def _take(self, claim: Claimed, lane: Lane, until: int, checked_at: int) -> None:
         lane.in_hand += 0 if checked_at else 1
-        hand = Hand(token=claim.token, lane=lane, until=until)
-        self._hands[claim.id] = hand
+        hand = Hand(lane=lane, until=until)
+        # By token too: a process that was frozen beyond a lease may claim again what it still has in hand.
+        self._hands[claim.id, claim.token] = hand
         hand.task = asyncio.create_task(self._work(claim, hand, checked_at))
-        hand.task.add_done_callback(partial(self._put_down, claim.id))
+        hand.task.add_done_callback(partial(self._put_down, claim.id, claim.token))
 
-    def _put_down(self, id_: UUID, task: asyncio.Task[None]) -> None:
-        hand = self._hands.pop(id_)
+    def _put_down(self, id_: UUID, token: int, task: asyncio.Task[None]) -> None:
+        hand = self._hands.pop((id_, token))
         hand.lane.in_hand -= 1
         if hand.lane.backlog or self._stopping:
             self._wake.set()
@@ -262,12 +287,29 @@ class Dispatcher:
             done = await self._deliver.deliver(envelope)
         except asyncio.CancelledError:
             if not envelope.on_wire:
-                await self._store.release([(claim.id, claim.token)], self._clock())
+                await self._give_back([(claim.id, claim.token)])
             raise
         except (Abandoned, StoreUnavailable) as error:
+            # The store is asked before the wire and never on it: this claim sent nothing, and must not count as lost.
             self._log.warning("delivery_left", error=str(error), delivery_id=ids.show(ids.DELIVERY, claim.id))
+            await self._give_back([(claim.id, claim.token)])
             return
         await self._keep(claim, done)
+
+    async def _give_back(self, claims: Sequence[tuple[UUID, int]]) -> None:
+        """Release claims that sent nothing, unless somebody else has them by now.
+
+        A store that is away is asked again for as long as a lease lasts: longer, and somebody has.
+        """
+        ends = self._clock() + self._lease_ms
+        while claims and (now := self._clock()) < ends:
+            try:
+                await self._store.release(claims, now)
+            except StoreUnavailable as error:
+                self._log.warning("release_failed", error=str(error))
+                await asyncio.sleep(_AWAY_MS / 1000)
+            else:
+                return
 
     async def _keep(self, claim: Claimed, done: Done) -> None:
         now = self._clock()
@@ -292,16 +334,22 @@ class Dispatcher:
         while True:
             await asyncio.sleep(self._lease_ms / 3000)
             now = self._clock()
-            old = [(id_, hand) for id_, hand in self._hands.items() if hand.until - now < self._lease_ms * 2 // 3]
+            newest = dict(sorted(self._hands))  # by delivery, its latest token: an older one is somebody else's by now
+            old = {
+                (id_, token): hand
+                for id_, token in newest.items()
+                if (hand := self._hands[id_, token]).until - now < self._lease_ms * 2 // 3
+            }
             if not old:
                 continue
             until = now + self._lease_ms
             try:
-                kept = await self._store.renew([(id_, hand.token) for id_, hand in old], until)
-            except StoreUnavailable as error:
-                self._log.warning("renew_failed", error=str(error))
+                kept = await self._store.renew(list(old), until)
+            except Exception as error:  # noqa: BLE001 - without renewals every slow delivery would be sent twice
+                known = isinstance(error, StoreUnavailable)
+                self._log.warning("renew_failed", error=str(error), exc_info=None if known else error)
                 continue
-            for id_, hand in old:
+            for (id_, _), hand in old.items():
                 if id_ in kept:
                     hand.until = until
 

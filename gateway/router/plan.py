@@ -6,7 +6,7 @@ what is known of people comes in as `Known`. `accept` and `explain` run this sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held
 from gateway.model.states import OnUnknown, Priority, Status, Why
 from gateway.router.rules import CategoryRule, Rules
-from gateway.storage.contract import SuppressionRow
+from gateway.storage.contract import OptOut, SuppressionRow
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +42,10 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the addressed: suppressions by (channel, key)."""
+    """What is known of the addressed: suppressions by (channel, key), opt-outs by (channel, key, category)."""
 
     suppressions: Mapping[tuple[str, str], SuppressionRow] = {}
+    opt_outs: Collection[OptOut] = ()
 
 
 class RuleNote(msgspec.Struct, frozen=True):
@@ -107,6 +108,7 @@ def _verdicts(
         yield decide_consent(
             suppression=None if target.simulated else known.suppressions.get((target.channel, target.key)),
             category=ask.category.settings,
+            opted_out=not target.simulated and (target.channel, target.key, ask.category.name) in known.opt_outs,
             deadline_at=deadline(ask, target.channel, rules, now),
             now=max(now, ask.send_at or 0),
         )
@@ -160,6 +162,10 @@ def notes(planned: Planned, now: int) -> list[RuleNote]:
     suppressed = planned.reason is Why.SUPPRESSED
     found.append(RuleNote("suppression", "skip" if suppressed else "pass", planned.detail if suppressed else None))
     if suppressed:
+        return found
+    opted_out = planned.reason is Why.OPTED_OUT
+    found.append(RuleNote("opt_out", "skip" if opted_out else "pass", planned.detail if opted_out else None))
+    if opted_out:
         return found
     expired = planned.reason is Why.EXPIRED
     left_s = max(0, planned.deadline_at - now) // 1000

@@ -8,6 +8,7 @@ this same code.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +31,9 @@ from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, Rules
 
 _ADDRESS_KEYS: Final = ("email", "phone", "slack", "discord", "teams", "telegram", "web_push", "mobile_push", "webhook")
 _ENCODE: Final = msgspec.json.Encoder().encode
+_EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""Beyond these a time, or one that is reckoned from it, cannot be written as RFC 3339 in UTC."""
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +145,9 @@ class Resolver:
         return self._rules.usable(mode)
 
     def _times(self, request: SendRequest, faults: list[Fault]) -> None:
+        for field, time in (("send_at", request.send_at), ("expires_at", request.expires_at)):
+            if time is not None and not _EARLIEST <= time <= _LATEST:
+                faults.append(Fault(field, Code.OUT_OF_RANGE, "write a time between the years 1971 and 9000"))
         if request.send_at is not None and request.expires_at is not None and request.expires_at <= request.send_at:
             faults.append(Fault("expires_at", Code.OUT_OF_RANGE, "it expires before it may be sent"))
 
@@ -249,15 +256,16 @@ def _variables(request: SendRequest, people: list[Recipient], template: Template
         return
     if not any(one.data for one in people):
         found = template.data_faults(request.data)
-        faults.extend(Fault(f"data.{name}", Code(code), message) for code, name, message in found)
+        faults.extend(Fault(field, Code(code), message) for code, field, message in found)
         return
+    shared = request.data.keys()
     for index, one in enumerate(people):
         found = template.data_faults({**request.data, **(one.data or {})})
-        for code, name, message in found:
-            where = f"to[{index}].data.{name}" if one.data and name in one.data else f"data.{name}"
-            if code == Code.MISSING_VARIABLE:
-                where = f"to[{index}].data.{name}"
-            faults.append(Fault(where, Code(code), message))
+        for code, field, message in found:
+            # What the shared data says too much is one fault, whoever it is laid under; the rest is this recipient's.
+            common = code == Code.UNDECLARED_VARIABLE and field.removeprefix("data.") in shared
+            if not common or index == 0:
+                faults.append(Fault(field if common else f"to[{index}].{field}", Code(code), message))
 
 
 def _attachment_faults(request: SendRequest) -> list[Fault]:

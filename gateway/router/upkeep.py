@@ -40,8 +40,9 @@ class Upkeep:
             more = False
             try:
                 more = (await self.round()).more
-            except StoreUnavailable as error:
-                self._log.warning("upkeep_failed", error=str(error))
+            except Exception as error:  # noqa: BLE001 - a house that is not kept fills up unseen
+                known = isinstance(error, StoreUnavailable)
+                self._log.warning("upkeep_failed", error=str(error), exc_info=None if known else error)
             await asyncio.sleep(0.05 if more else self._every_s)
 
     async def round(self) -> UpkeepReport:

@@ -10,7 +10,7 @@ the next one, and a batch is a handful of set-based statements. Verbs that write
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -138,8 +138,9 @@ AcceptResult = Stored | Replayed | KeyReused
 class Claimed(Row, frozen=True, kw_only=True):
     """A delivery in a worker's hands, with all that is needed to send it (attachments aside).
 
-    `token` must accompany its settlement. `attempts` counts those already recorded. `lost` says that an earlier claim
-    ran out unsettled: its attempt may have reached the provider. `granted` says that the recipient's rate was paid.
+    `token` must accompany its settlement. `attempts` counts those already recorded. `lost` counts the claims since the
+    last settlement that ran out unsettled: each may have reached the provider. `granted` says that the recipient's rate
+    was paid.
     """
 
     id: UUID
@@ -160,7 +161,7 @@ class Claimed(Row, frozen=True, kw_only=True):
     status: Status
     attempts: int
     token: int
-    lost: bool
+    lost: int
     granted: bool
     created_at: int
     due_at: int
@@ -211,6 +212,20 @@ class SuppressionRow(Row, frozen=True, kw_only=True):
     reason: Why
     source: str
     detail: str | None = None
+    created_at: int
+
+
+OptOut = tuple[str, str, str]
+"""Channel, address (as suppressions are looked up) and category."""
+
+
+class OptOutRow(Row, frozen=True, kw_only=True):
+    """An address that wants no more of one category."""
+
+    channel: str
+    address: str
+    category: str
+    source: str
     created_at: int
 
 
@@ -312,6 +327,8 @@ class DeliveryView(Row, frozen=True, kw_only=True):
     deadline_at: int
     on_unknown: OnUnknown
     retry_of: UUID | None
+    retried: bool
+    """Whether another delivery names it as `retry_of`: what was sent again once is not sent again by a filter."""
     created_at: int
     updated_at: int
 
@@ -476,6 +493,10 @@ class Store(Protocol):
         """
         ...
 
+    async def accept_many(self, acceptances: Sequence[Acceptance]) -> Sequence[AcceptResult]:
+        """Store several, in one transaction where nothing stands against it; one result each, in order."""
+        ...
+
     async def recall(self, key_id: UUID, key: str, body_hash: bytes, now: int) -> AcceptResult | None:
         """Look an idempotency key up before planning (gathers; reads). `None`: not used, or forgotten by `now`."""
         ...
@@ -494,6 +515,10 @@ class Store(Protocol):
         Writes the delivery, its attempts, event, captured message, suppression, hourly count, the notification's open
         count (and its `notification.completed` event), and applies status changes that arrived early.
         """
+        ...
+
+    async def renew(self, claims: Sequence[tuple[UUID, int]], until: int) -> set[UUID]:
+        """Prolong leases (id, token) that are still held; answers which ones were."""
         ...
 
     async def release(self, claims: Sequence[tuple[UUID, int]], now: int) -> None:
@@ -521,6 +546,10 @@ class Store(Protocol):
         """Look an address up (normalised by the caller) on the suppression list (gathers; reads)."""
         ...
 
+    async def suppressions_of(self, addresses: Collection[tuple[str, str]]) -> Sequence[SuppressionRow]:
+        """Look several (channel, address) pairs up at once (gathers; reads); those not on the list are left out."""
+        ...
+
     async def suppress(self, row: SuppressionRow) -> bool:
         """Put an address on the list; `False` if it was there (the older row stays)."""
         ...
@@ -538,6 +567,18 @@ class Store(Protocol):
         after: tuple[int, str, str] | None,
     ) -> list[SuppressionRow]:
         """List newest first; `after` is the (created_at, channel, address) of the last row seen."""
+        ...
+
+    async def opted_out(self, keys: Collection[OptOut]) -> Collection[OptOut]:
+        """Tell which (channel, address, category) were opted out of (gathers; reads)."""
+        ...
+
+    async def opt_out(self, row: OptOutRow) -> bool:
+        """Note an opt-out; `False` if it was known. Repeatable."""
+        ...
+
+    async def opt_in(self, key: OptOut) -> bool:
+        """Forget an opt-out; `False` if there was none. Repeatable."""
         ...
 
     # provider events
@@ -583,8 +624,8 @@ class Store(Protocol):
         """Cancel what waits (queued, held, not leased); what is being sent goes on. Repeatable."""
         ...
 
-    async def resend(self, acceptance_of: UUID, deliveries: Sequence[DeliveryRow], now: int) -> None:
-        """Add deliveries (with `retry_of`) to an existing notification and open it again."""
+    async def resend(self, rows: Mapping[UUID, Sequence[DeliveryRow]], now: int) -> None:
+        """Add deliveries (with `retry_of`) to existing notifications, by notification id, and open those again."""
         ...
 
     # captured

@@ -1,0 +1,62 @@
+"""What the API is given to work with.
+
+Owns the list of its collaborators and the little it asks of each. `gateway.bootstrap` builds them; nothing here
+constructs, starts or stops anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.api.authentication import Authentication
+from gateway.api.captured_hub import CapturedHub
+from gateway.config.settings import Settings
+from gateway.middleware.rate_limit import KeyLimiter
+from gateway.model.ids import IdSource
+from gateway.observe.metrics import Metrics
+from gateway.render.renderer import Renderer
+from gateway.router.accept import Accepting
+from gateway.router.changes import Changes
+from gateway.router.explain import Explaining
+from gateway.router.unsubscribe import UnsubscribeLinks
+from gateway.storage.contract import Store
+
+
+class Log(Protocol):
+    """What the API asks of a structlog logger."""
+
+    def debug(self, event: str, **fields: Any) -> Any:
+        """Note what only a developer wants to see."""
+        ...
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Note what an operator may want to see."""
+        ...
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Note what somebody must look at."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiContext:
+    """The API's collaborators. `clock` gives Unix milliseconds."""
+
+    settings: Settings
+    store: Store
+    authentication: Authentication
+    accepting: Accepting
+    explaining: Explaining
+    changes: Changes
+    renderer: Renderer
+    metrics: Metrics
+    limiter: KeyLimiter
+    captured_hub: CapturedHub
+    unsubscribe_links: UnsubscribeLinks
+    clock: Callable[[], int]
+    ids: IdSource
+    log: Log
+    ready: Callable[[], Awaitable[str | None]]
+    """What keeps the gateway from working (database, migrations, dispatcher), or `None`."""

@@ -1,0 +1,101 @@
+"""One request and its answer, as the API's own handlers see them.
+
+Owns `Call` (what came in, already checked), `Reply` (what goes out) and the headers that every answer carries. Knows
+ASGI's messages; knows no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from gateway.router.caller import Caller
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""ASGI's own words (asgiref 3). Litestar's types name its private keys and are only partly known to a type checker."""
+
+Header = tuple[bytes, bytes]
+Q = TypeVar("Q")
+B = TypeVar("B")
+
+JSON_TYPE: Final = b"application/json"
+_API_POLICY: Final[Header] = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_SAFETY: Final[tuple[Header, ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_SEALED: Final = (*_SAFETY, _API_POLICY, (b"cache-control", b"no-store"))
+"""What every answer of the API carries: it is data for one caller, never a page and never cached."""
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class Call(msgspec.Struct, Generic[Q, B], frozen=True, kw_only=True, gc=False):
+    """A request that passed every check of its operation: `query` and `body` are of the operation's types."""
+
+    request_id: str
+    caller: Caller
+    path: Mapping[str, str]
+    query: Q
+    body: B
+    raw: bytes
+    headers: Mapping[bytes, bytes]
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An answer. `page` (a Content-Security-Policy) makes it a page or a file of one instead of data."""
+
+    status: int
+    body: bytes
+    headers: tuple[Header, ...] = ()
+    media_type: bytes = JSON_TYPE
+    page: bytes | None = None
+
+
+class Exchange:
+    """What is noted about one request while it is answered: for headers, metrics and the log."""
+
+    __slots__ = ("caller", "request_id", "route", "status")
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.route = "unmatched"
+        self.status = 0
+        self.caller: str | None = None
+
+
+def json_reply(answer: Any, status: int = 200, *headers: Header) -> Reply:
+    """Encode an answer."""
+    return Reply(status=status, body=_ENCODER.encode(answer), headers=headers)
+
+
+def headers_of(reply: Reply, request_id: str) -> list[Header]:
+    """List all headers of a reply."""
+    sealed = _SEALED if reply.page is None else (*_SAFETY, (b"content-security-policy", reply.page))
+    return [
+        (b"content-type", reply.media_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"x-request-id", request_id.encode("ascii")),
+        *reply.headers,
+        *sealed,
+    ]
+
+
+async def send_reply(send: Send, exchange: Exchange, reply: Reply, *, head: bool = False) -> None:
+    """Send a reply; `head` leaves its body out."""
+    exchange.status = reply.status
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": headers_of(reply, exchange.request_id),
+        },
+    )
+    await send({"type": "http.response.body", "body": b"" if head else reply.body, "more_body": False})

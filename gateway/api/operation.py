@@ -1,0 +1,270 @@
+"""An operation of the API: what it takes, who may call it, what it answers; and the one way a request goes through it.
+
+Owns the order: key, rate, scope, query, body, act. Everything `gateway.api.document` writes into the OpenAPI document
+is read from the same `Operation`, so the two cannot disagree. Refuses to know any single route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+from uuid import UUID
+
+import msgspec
+
+from gateway.api.authentication import Known, require
+from gateway.api.context import ApiContext
+from gateway.api.exchange import AsgiApp, Call, Exchange, Header, Receive, Reply, Scope, Send, send_reply
+from gateway.api.problems import problem_reply
+from gateway.api.reading import BodyBudget, ClientGone, Query, QueryReader, check_media_type, decode_body, read_body
+from gateway.config.settings import Rate
+from gateway.errors import (
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    RATE_LIMITED,
+    UNAVAILABLE,
+    Problem,
+    ProblemType,
+    not_found,
+)
+from gateway.middleware.rate_limit import Allowance
+from gateway.model import ids, states
+from gateway.model.states import Mode
+from gateway.router.caller import Caller
+from gateway.storage.contract import StoreUnavailable
+
+Act = Callable[[ApiContext, Call[Any, Any]], Awaitable[Reply]]
+
+EXCHANGE: Final = "gateway.exchange"
+"""The key under which the edge leaves the `Exchange` in the ASGI scope."""
+_READ_OFF_MOST: Final = 33_554_432
+"""Bytes of a refused body that are read and thrown away, so that its sender lives to read the answer."""
+_STORE_RETRY_S: Final = 2
+_NOBODY: Final = Caller(
+    key_id=UUID(int=0),
+    name="nobody",
+    project="",
+    mode=Mode.TEST,
+    scopes=frozenset(),
+)
+_CLOSE: Final[Header] = (b"connection", b"close")
+
+
+class NoQuery(Query, frozen=True, kw_only=True):
+    """No query parameters: any is refused."""
+
+
+class BodyRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What body an operation takes. `attachments` gives it the larger limit."""
+
+    type: Any
+    shown: Any = None
+    """The type to document, where decoding goes in two steps."""
+    required: bool = True
+    default: Any = None
+    attachments: bool = False
+    examples: Mapping[str, Any] = {}
+    headers: tuple[str, ...] = ()
+    """Request headers it reads, by the names `gateway.api.document` describes."""
+
+
+class AnswerRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operation answers when all goes well."""
+
+    type: Any
+    status: int = 200
+    description: str = "Done."
+    media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method on one path. `scopes`: any of them is enough; `open` needs no key at all."""
+
+    id: str
+    method: str
+    path: str
+    tag: str
+    summary: str
+    description: str = ""
+    act: Act
+    scopes: tuple[states.Scope, ...] = ()
+    open: bool = False
+    query: type[Query] = NoQuery
+    body: BodyRule | None = None
+    answer: AnswerRule
+    problems: tuple[ProblemType, ...] = ()
+    """Besides those that follow from the rest (key, scope, body, query, ids in the path)."""
+
+
+class _Runner:
+    """An operation with its decoders, made once."""
+
+    def __init__(self, operation: Operation, context: ApiContext, budget: BodyBudget) -> None:
+        limits = context.settings.limits
+        self.operation = operation
+        self.budget = budget
+        self.query = QueryReader(operation.query)
+        self.no_query = operation.query()
+        self.decoder = None if operation.body is None else msgspec.json.Decoder(operation.body.type)
+        large = operation.body is not None and operation.body.attachments
+        self.body_limit = limits.attachment_body_bytes if large else limits.body_bytes
+
+    async def run(self, context: ApiContext, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
+        """Take one request through every check and act on it; raises `Problem`."""
+        operation = self.operation
+        headers = dict(scope["headers"])
+        caller = _NOBODY
+        if not operation.open:
+            now = context.clock()
+            known = await context.authentication.known(headers.get(b"authorization"), now)
+            caller = known.caller
+            exchange.caller = caller.name
+            _pay(context, known, now)
+            require(caller, operation.scopes)
+        query_string: bytes = scope["query_string"]
+        query = self.query.read(query_string) if query_string else self.no_query
+        if operation.body is None or self.decoder is None:
+            return await self._act(context, scope, exchange, caller, query, None, b"", headers)
+        raw = await read_body(receive, headers, self.body_limit, self.budget)
+        try:
+            body = self._body(operation.body, raw, headers, self.decoder)
+            return await self._act(context, scope, exchange, caller, query, body, raw, headers)
+        finally:
+            self.budget.done(raw)
+
+    def _act(
+        self,
+        context: ApiContext,
+        scope: Scope,
+        exchange: Exchange,
+        caller: Caller,
+        query: Query,
+        body: Any,
+        raw: bytes,
+        headers: Mapping[bytes, bytes],
+    ) -> Awaitable[Reply]:
+        call = Call(
+            request_id=exchange.request_id,
+            caller=caller,
+            path=_path_parameters(scope),
+            query=query,
+            body=body,
+            raw=raw,
+            headers=headers,
+        )
+        return self.operation.act(context, call)
+
+    def _body(
+        self,
+        rule: BodyRule,
+        raw: bytes,
+        headers: Mapping[bytes, bytes],
+        decoder: msgspec.json.Decoder[Any],
+    ) -> Any:
+        if not raw and not rule.required:
+            return rule.default
+        check_media_type(headers)
+        return decode_body(raw, decoder, rule.type)
+
+
+def endpoint(operations: Mapping[str, Operation], context: ApiContext, budget: BodyBudget) -> AsgiApp:
+    """Make the ASGI endpoint of one path from its operations by method."""
+    runners = {method: _Runner(operation, context, budget) for method, operation in operations.items()}
+    if "GET" in runners:
+        runners["HEAD"] = runners["GET"]
+    route = next(iter(operations.values())).path
+    allow: Header = (b"allow", ", ".join(sorted(runners)).encode())
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope[EXCHANGE]
+        exchange.route = route
+        method: str = scope["method"]
+        runner = runners.get(method)
+        try:
+            if runner is None:
+                reply = problem_reply(_no_such_method(method, route), exchange.request_id, allow)
+            else:
+                reply = await runner.run(context, scope, receive, exchange)
+        except ClientGone:
+            exchange.status = 499
+            return
+        except Exception as error:  # noqa: BLE001 # the border: every fault becomes a problem document
+            reply = _failed(error, scope, context, exchange)
+        await send_reply(send, exchange, reply, head=method == "HEAD")
+
+    return answer
+
+
+def path_id(call: Call[Any, Any], name: str, prefix: str, what: str) -> UUID:
+    """Read an id from the path; raises the 404 for anything that cannot be one."""
+    text = call.path[name]
+    value = ids.read(prefix, text)
+    if value is None:
+        raise not_found(what, text[:64])
+    return value
+
+
+def _failed(error: Exception, scope: Scope, context: ApiContext, exchange: Exchange) -> Reply:
+    """Turn what was raised into its problem document."""
+    match error:
+        case Problem():
+            problem = error
+        case StoreUnavailable():
+            context.log.error("store_unavailable", request_id=exchange.request_id, detail=str(error))
+            detail = "The database cannot be reached or written now; nothing of this request was kept."
+            problem = Problem(UNAVAILABLE, detail, retry_after_s=_STORE_RETRY_S)
+        case _:
+            context.log.error("request_failed", request_id=exchange.request_id, route=exchange.route, exc_info=error)
+            problem = Problem(INTERNAL, "This was not expected; the log has the details under the request_id.")
+    extra: tuple[Header, ...] = problem.headers if isinstance(problem, _Limited) else ()
+    if _may_go_on(scope):
+        extra = (*extra, _CLOSE)
+    return problem_reply(problem, exchange.request_id, *extra)
+
+
+def _may_go_on(scope: Scope) -> bool:
+    """Say whether a refused body may still be coming for long: then the line is closed rather than read to the end."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return True
+        if name == b"content-length":
+            return not value.isdigit() or int(value) > _READ_OFF_MOST
+    return False
+
+
+def _no_such_method(method: str, route: str) -> Problem:
+    return Problem(METHOD_NOT_ALLOWED, f"{route} does not answer {method[:20]}.")
+
+
+def no_such_path() -> Problem:
+    """Make the 404 for a path that is no route."""
+    return Problem(NOT_FOUND, "There is nothing at this path; /schema lists what there is.")
+
+
+class _Limited(Problem):
+    """A 429 with the headers of the IETF draft on rate limits."""
+
+    def __init__(self, rate: Rate, allowance: Allowance) -> None:
+        super().__init__(RATE_LIMITED, f"This key may send {rate} requests.")
+        self.headers: tuple[Header, ...] = tuple(
+            (name.lower().encode(), value.encode()) for name, value in allowance.headers().items()
+        )
+
+
+def _pay(context: ApiContext, known: Known, now: int) -> None:
+    """Count the request against its key's rate; raises the 429."""
+    allowance = context.limiter.allow(known.caller.key_id, known.rate, now)
+    if not allowance.ok:
+        raise _Limited(known.rate, allowance)
+
+
+def _path_parameters(scope: Scope) -> Mapping[str, str]:
+    """Give the parameters of the path; `address` is read from the raw path, where `//` and `%2F` are still apart."""
+    found: Mapping[str, str] = scope["path_params"]
+    if "address" in found:
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        found = {**found, "address": unquote(raw.split(b"?", 1)[0].split(b"/", 4)[4].decode("ascii", "replace"))}
+    return found

@@ -1,0 +1,362 @@
+"""Storing what a 202 promises: notifications, their deliveries and what waits, many at once.
+
+Owns the idempotency keys too, because a key and what it stands for are kept or lost together. Refuses to know plans:
+rows come ready-made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection
+
+from gateway.model.states import WAITING, NotificationStatus
+from gateway.storage import ledger
+from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
+from gateway.storage.contract import (
+    Acceptance,
+    AcceptResult,
+    AttachmentRow,
+    DeliveryRow,
+    Idempotency,
+    KeyReused,
+    NotificationRow,
+    Replayed,
+    Stored,
+)
+from gateway.storage.ledger import Books
+
+_KEY_COLUMNS: Final = columns(
+    key_id=Kind.ID,
+    key=Kind.TEXT,
+    body_hash=Kind.BYTES,
+    answer=Kind.BYTES,
+    expires_at=Kind.INT,
+    now=Kind.INT,
+)
+
+_FORGET_KEYS: Final = Batch(
+    """
+    DELETE FROM idempotency
+    WHERE (key_id, key) IN (SELECT key_id, key FROM v) AND expires_at <= (SELECT max(now) FROM v)
+    """,
+    columns(key_id=Kind.ID, key=Kind.TEXT, now=Kind.INT),
+)
+
+_INSERT_KEYS: Final = insert_into(
+    "idempotency",
+    _KEY_COLUMNS[:-1],
+    "ON CONFLICT (key_id, key) DO NOTHING RETURNING key_id, key",
+)
+
+_FIND_KEYS: Final = Batch(
+    """
+    SELECT i.key_id, i.key, i.body_hash, i.answer, i.expires_at FROM v
+    JOIN idempotency AS i ON i.key_id = v.key_id AND i.key = v.key
+    """,
+    columns(key_id=Kind.ID, key=Kind.TEXT),
+)
+
+_INSERT_NOTIFICATIONS: Final = insert_into(
+    "notifications",
+    columns(
+        id=Kind.ID,
+        project=Kind.TEXT,
+        mode=Kind.TEXT,
+        category=Kind.TEXT,
+        priority=Kind.TEXT,
+        template_key=Kind.TEXT,
+        template_version=Kind.TEXT,
+        reference=Kind.TEXT,
+        tags=Kind.BYTES,
+        collapse_key=Kind.TEXT,
+        has_attachments=Kind.BOOL,
+        created_at=Kind.INT,
+        send_at=Kind.INT,
+        expires_at=Kind.INT,
+        state=Kind.TEXT,
+        open_deliveries=Kind.INT,
+        updated_at=Kind.INT,
+    ),
+)
+
+_INSERT_REQUESTS: Final = insert_into("requests", columns(notification_id=Kind.ID, request=Kind.BYTES))
+
+_INSERT_TAGS: Final = insert_into("tags", columns(tag=Kind.TEXT, notification_id=Kind.ID), "ON CONFLICT DO NOTHING")
+
+_INSERT_ATTACHMENTS: Final = insert_into(
+    "attachments",
+    columns(
+        notification_id=Kind.ID,
+        position=Kind.INT,
+        filename=Kind.TEXT,
+        content_type=Kind.TEXT,
+        content_id=Kind.TEXT,
+        content=Kind.BYTES,
+    ),
+)
+
+_INSERT_DELIVERIES: Final = insert_into(
+    "deliveries",
+    columns(
+        id=Kind.ID,
+        notification_id=Kind.ID,
+        project=Kind.TEXT,
+        category=Kind.TEXT,
+        channel=Kind.TEXT,
+        lane=Kind.TEXT,
+        position=Kind.INT,
+        address=Kind.TEXT,
+        user_id=Kind.TEXT,
+        recipient=Kind.BYTES,
+        first_status=Kind.TEXT,
+        first_reason=Kind.TEXT,
+        first_detail=Kind.TEXT,
+        status=Kind.TEXT,
+        final=Kind.BOOL,
+        reason=Kind.TEXT,
+        detail=Kind.TEXT,
+        provider=Kind.TEXT,
+        engagement=Kind.TEXT,
+        due_at=Kind.INT,
+        deadline_at=Kind.INT,
+        on_unknown=Kind.TEXT,
+        retry_of=Kind.ID,
+        created_at=Kind.INT,
+        updated_at=Kind.INT,
+    ),
+)
+
+_INSERT_QUEUE: Final = insert_into(
+    "queue",
+    columns(
+        delivery_id=Kind.ID,
+        lane=Kind.TEXT,
+        due_at=Kind.INT,
+        deadline_at=Kind.INT,
+        leased_by=Kind.TEXT,
+        token=Kind.INT,
+        attempts=Kind.INT,
+        losses=Kind.INT,
+        granted=Kind.BOOL,
+    ),
+)
+
+_REOPEN: Final = Batch(
+    """
+    UPDATE notifications
+    SET open_deliveries = open_deliveries + v.opened, state = CASE WHEN v.opened > 0 THEN 'open' ELSE state END,
+        updated_at = v.now
+    FROM v
+    WHERE notifications.id = v.id
+    RETURNING notifications.id, project, category
+    """,
+    columns(id=Kind.ID, opened=Kind.INT, now=Kind.INT),
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def weight_of(acceptance: Acceptance) -> int:
+    """Estimate the bytes that an acceptance puts into a transaction."""
+    return (
+        len(acceptance.notification.request)
+        + 512 * len(acceptance.deliveries)
+        + sum(len(attachment.content) for attachment in acceptance.attachments)
+    )
+
+
+def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books) -> list[AcceptResult]:
+    """Store a batch; a key used before, in the database or earlier in the batch, stores nothing."""
+    results = _take_keys(conn, acceptances)
+    new = [acceptance for acceptance, result in zip(acceptances, results, strict=True) if isinstance(result, Stored)]
+    notifications: list[Values] = []
+    requests: list[Values] = []
+    tags: list[Values] = []
+    files: list[Values] = []
+    deliveries: list[Values] = []
+    queue: list[Values] = []
+    entries: list[ledger.Entry] = []
+    done: list[tuple[UUID, int]] = []
+    for acceptance in new:
+        row = acceptance.notification
+        open_deliveries = sum(not delivery.final for delivery in acceptance.deliveries)
+        notifications.append(_notification_values(row, open_deliveries, has_attachments=bool(acceptance.attachments)))
+        requests.append((row.id, row.request))
+        tags.extend((tag, row.id) for tag in set(row.tags))
+        files.extend(_file_values(row.id, place, file) for place, file in enumerate(acceptance.attachments))
+        if not open_deliveries:
+            done.append((row.id, row.created_at))
+        for delivery in acceptance.deliveries:
+            deliveries.append(_delivery_values(delivery, row.id, row.project, row.category, row.created_at))
+            if delivery.status in WAITING:
+                queue.append(_queue_values(delivery))
+            entries.append(_entry(delivery, row.id, row.project, row.created_at))
+    run(conn, _INSERT_NOTIFICATIONS, notifications)
+    run(conn, _INSERT_REQUESTS, requests)
+    run(conn, _INSERT_TAGS, tags)
+    run(conn, _INSERT_ATTACHMENTS, files)
+    run(conn, _INSERT_DELIVERIES, deliveries)
+    run(conn, _INSERT_QUEUE, queue)
+    ledger.write_completions(conn, books, done)
+    ledger.count(conn, books, entries)
+    return results
+
+
+def recall(
+    conn: Connection,
+    asked: Sequence[tuple[UUID, str, bytes, int]],
+) -> list[AcceptResult | None]:
+    """Look (key id, key, body hash, now) up."""
+    rows = run(conn, _FIND_KEYS, sorted({(key_id, key) for key_id, key, _, _ in asked}))
+    known = {(uuid_of(row[0]), row[1]): row for row in rows}
+    answers: list[AcceptResult | None] = []
+    for key_id, key, body_hash, now in asked:
+        row = known.get((key_id, key))
+        live = row is not None and row[4] > now
+        answers.append(_compare(row[2], row[3], body_hash) if live and row is not None else None)
+    return answers
+
+
+def add_deliveries(
+    conn: Connection,
+    rows: Mapping[UUID, Sequence[DeliveryRow]],
+    now: int,
+    *,
+    books: Books,
+) -> None:
+    """Add deliveries to notifications and open those again. To one that is not there nothing is added."""
+    opened = [(id_, sum(not row.final for row in added), now) for id_, added in sorted(rows.items())]
+    deliveries: list[Values] = []
+    queue: list[Values] = []
+    entries: list[ledger.Entry] = []
+    for raw, project, category in run(conn, _REOPEN, opened):
+        id_ = uuid_of(raw)
+        for row in rows[id_]:
+            deliveries.append(_delivery_values(row, id_, project, category, now))
+            if row.status in WAITING:
+                queue.append(_queue_values(row))
+            entries.append(_entry(row, id_, project, now))
+    run(conn, _INSERT_DELIVERIES, deliveries)
+    run(conn, _INSERT_QUEUE, queue)
+    ledger.count(conn, books, entries)
+
+
+def _take_keys(conn: Connection, acceptances: Sequence[Acceptance]) -> list[AcceptResult]:
+    """Decide for each acceptance whether it is new, taking the keys of those that are."""
+    first: dict[tuple[UUID, str], tuple[Idempotency, int]] = {}
+    for acceptance in acceptances:
+        asked = acceptance.idempotency
+        if asked is not None:
+            first.setdefault((asked.key_id, asked.key), (asked, acceptance.notification.created_at))
+    if not first:
+        return [Stored()] * len(acceptances)
+    # Sorted, so that two transactions that meet in several keys wait for each other in one direction only.
+    rows = sorted(
+        (key_id, key, asked.body_hash, asked.answer, asked.expires_at, now)
+        for (key_id, key), (asked, now) in first.items()
+    )
+    run(conn, _FORGET_KEYS, [(row[0], row[1], row[5]) for row in rows])
+    fresh = {(uuid_of(key_id), key) for key_id, key in run(conn, _INSERT_KEYS, [row[:-1] for row in rows])}
+    used = [place for place in first if place not in fresh]
+    before = {(uuid_of(row[0]), row[1]): row for row in run(conn, _FIND_KEYS, sorted(used))}
+    results: list[AcceptResult] = []
+    for acceptance in acceptances:
+        asked = acceptance.idempotency
+        if asked is None:
+            results.append(Stored())
+            continue
+        place = (asked.key_id, asked.key)
+        if place in fresh and first[place][0] is asked:
+            results.append(Stored())
+        elif place in fresh:
+            winner = first[place][0]
+            results.append(_compare(winner.body_hash, winner.answer, asked.body_hash))
+        else:
+            results.append(_compare(before[place][2], before[place][3], asked.body_hash))
+    return results
+
+
+def _compare(known_hash: bytes, answer: bytes, body_hash: bytes) -> AcceptResult:
+    return Replayed(answer=bytes(answer)) if bytes(known_hash) == body_hash else KeyReused()
+
+
+def _notification_values(row: NotificationRow, open_deliveries: int, *, has_attachments: bool) -> Values:
+    return (
+        row.id,
+        row.project,
+        row.mode,
+        row.category,
+        row.priority,
+        row.template_key,
+        row.template_version,
+        row.reference,
+        _encode(row.tags),
+        row.collapse_key,
+        has_attachments,
+        row.created_at,
+        row.send_at,
+        row.expires_at,
+        ledger.OPEN if open_deliveries else NotificationStatus.COMPLETED,
+        open_deliveries,
+        row.created_at,
+    )
+
+
+def _file_values(notification_id: UUID, place: int, file: AttachmentRow) -> Values:
+    return (notification_id, place, file.filename, file.content_type, file.content_id, file.content)
+
+
+def _delivery_values(row: DeliveryRow, notification_id: UUID, project: str, category: str, now: int) -> Values:
+    return (
+        row.id,
+        notification_id,
+        project,
+        category,
+        row.channel,
+        row.lane,
+        row.position,
+        row.address,
+        row.user_id,
+        row.recipient,
+        row.status,
+        row.reason,
+        row.detail,
+        row.status,
+        row.final,
+        row.reason,
+        row.detail,
+        row.provider,
+        "",
+        row.due_at,
+        row.deadline_at,
+        row.on_unknown,
+        row.retry_of,
+        now,
+        now,
+    )
+
+
+def _queue_values(row: DeliveryRow) -> Values:
+    lease = row.lease
+    if lease is None:
+        return (row.id, row.lane, row.due_at, row.deadline_at, None, 0, 0, 0, False)
+    return (row.id, row.lane, lease.until, row.deadline_at, lease.worker, 1, 0, 0, False)
+
+
+def _entry(row: DeliveryRow, notification_id: UUID, project: str, now: int) -> ledger.Entry:
+    return ledger.Entry(
+        notification_id=notification_id,
+        delivery_id=row.id,
+        project=project,
+        channel=row.channel,
+        provider=row.provider,
+        status=row.status,
+        reason=row.reason,
+        detail=row.detail,
+        at=now,
+        closed=row.final,
+    )

@@ -1,0 +1,9 @@
+"""The history of the schema: one for both databases, each step in `versions`, never changed once released."""
+
+from __future__ import annotations
+
+from typing import Final
+
+REVISIONS: Final = ("0001",)
+"""Every revision, oldest first. Kept here so that a start needs no Alembic when nothing is to be done; a test holds it
+against the files."""

@@ -1,0 +1,190 @@
+"""Housekeeping: what time does to rows.
+
+Owns expiry, giving up on receipts, and retention. Every step is one short transaction over at most a slice of rows,
+found through an index, so that a step with nothing to do costs next to nothing. Refuses to know how often it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from gateway.model.states import Status, Why
+from gateway.storage import cancelling, ledger, status
+from gateway.storage.bulk import Batch, Kind, Query, ask, columns, run, uuid_of
+from gateway.storage.contract import UpkeepRules
+from gateway.storage.ledger import Books
+from gateway.storage.reading import first_id_of
+
+_KEPT_REPORTS_MS: Final = 4 * 86_400_000
+"""How long a provider's report may wait for its delivery: longer than any receipt takes."""
+
+_KEPT_COUNTS_MS: Final = 400 * 86_400_000
+"""A year of hourly counts and some."""
+
+_IDS: Final = columns(id=Kind.ID)
+
+_PAST_DEADLINE: Final = Query(
+    """
+    SELECT q.delivery_id, d.notification_id, d.project, d.channel, d.provider
+    FROM queue AS q JOIN deliveries AS d ON d.id = q.delivery_id
+    WHERE q.deadline_at <= $1 AND q.leased_by IS NULL
+    ORDER BY q.deadline_at LIMIT $2 {lock q skip}
+    """,
+)
+
+_WITHOUT_RECEIPT: Final = Query(
+    "SELECT delivery_id FROM awaiting_receipt WHERE since < $1 ORDER BY since LIMIT $2 {lock skip}",
+)
+
+_FINALISE: Final = Batch(
+    """
+    UPDATE deliveries SET final = TRUE FROM v WHERE deliveries.id = v.id AND NOT final
+    RETURNING deliveries.notification_id
+    """,
+    _IDS,
+)
+
+_WITH_CONTENTS: Final = Query(
+    """
+    SELECT r.notification_id FROM requests AS r JOIN notifications AS n ON n.id = r.notification_id
+    WHERE r.notification_id < $1 AND n.state <> 'open' ORDER BY r.notification_id LIMIT $2
+    """,
+)
+
+_OLD: Final = Query("SELECT id FROM notifications WHERE id < $1 AND state <> 'open' ORDER BY id LIMIT $2")
+
+_BLANK: Final = (
+    Batch("DELETE FROM requests WHERE notification_id IN (SELECT id FROM v)", _IDS),
+    Batch("DELETE FROM attachments WHERE notification_id IN (SELECT id FROM v)", _IDS),
+    Batch(
+        "UPDATE deliveries SET recipient = v.object FROM v WHERE deliveries.notification_id = v.id",
+        columns(id=Kind.ID, object=Kind.BYTES),
+    ),
+    Batch(
+        """
+        UPDATE captured
+        SET subject = NULL, text = NULL, html = NULL, searched = '', data = v.object, headers = v.object,
+            attachments = v.list, raw = v.empty
+        FROM v WHERE captured.notification_id = v.id
+        """,
+        columns(id=Kind.ID, object=Kind.BYTES, list=Kind.BYTES, empty=Kind.BYTES),
+    ),
+)
+
+_DELETE: Final = (
+    Batch(
+        "DELETE FROM attempts WHERE delivery_id IN"
+        " (SELECT d.id FROM v JOIN deliveries AS d ON d.notification_id = v.id)",
+        _IDS,
+    ),
+    *(
+        Batch(f"DELETE FROM {table} WHERE notification_id IN (SELECT id FROM v)", _IDS)  # noqa: S608 - constants
+        for table in ("events", "tags", "attachments", "requests", "captured", "deliveries")
+    ),
+    Batch("DELETE FROM notifications WHERE id IN (SELECT id FROM v)", _IDS),
+)
+
+_TRIM: Final = Query(
+    "DELETE FROM captured WHERE id IN (SELECT id FROM captured WHERE id < $1 ORDER BY id LIMIT $2) RETURNING id",
+)
+
+_FIRST_KEPT: Final = Query("SELECT id FROM captured ORDER BY id DESC LIMIT 1 OFFSET $1")
+
+_FORGET_KEYS: Final = Query(
+    """
+    DELETE FROM idempotency WHERE (key_id, key) IN
+        (SELECT key_id, key FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 {lock skip})
+    RETURNING key
+    """,
+)
+
+_FORGET_REPORTS: Final = Query(
+    """
+    DELETE FROM status_changes WHERE (provider, told_by, type) IN
+        (SELECT provider, told_by, type FROM status_changes
+         WHERE received_at < $1 AND due_at < $1 ORDER BY received_at LIMIT $2 {lock skip})
+    RETURNING type
+    """,
+)
+
+_FORGET_COUNTS: Final = Query("DELETE FROM counts WHERE hour < $1")
+
+
+def expire(conn: Connection, now: int, limit: int, *, books: Books) -> int:
+    """End what is past its deadline and in nobody's hands; answers how many."""
+    rows = ask(conn, _PAST_DEADLINE, now, limit)
+    cancelling.end(conn, [uuid_of(row[0]) for row in rows], Status.EXPIRED, Why.EXPIRED, now)
+    entries = [
+        ledger.Entry(
+            notification_id=uuid_of(row[1]),
+            delivery_id=uuid_of(row[0]),
+            project=row[2],
+            channel=row[3],
+            provider=row[4],
+            status=Status.EXPIRED,
+            reason=Why.EXPIRED,
+            detail=None,
+            at=now,
+            closed=True,
+        )
+        for row in rows
+    ]
+    ledger.record(conn, books, entries)
+    return len(rows)
+
+
+def finalise(conn: Connection, before: int, now: int, limit: int, *, books: Books) -> int:
+    """Make final what was sent before then and never confirmed; answers how many."""
+    ids = sorted(uuid_of(row[0]) for row in ask(conn, _WITHOUT_RECEIPT, before, limit))
+    closed: dict[UUID, tuple[int, int]] = {}
+    for (raw,) in run(conn, _FINALISE, [(id_,) for id_ in ids]):
+        notification_id = uuid_of(raw)
+        closed[notification_id] = (closed.get(notification_id, (0, now))[0] + 1, now)
+    status.stop_waiting(conn, ids)
+    ledger.write_completions(conn, books, ledger.close(conn, closed))
+    return len(ids)
+
+
+def blank(conn: Connection, rules: UpkeepRules) -> int:
+    """Forget the contents of finished notifications of before the rule's time; answers how many."""
+    ids = _ids(conn, _WITH_CONTENTS, rules.contents_before, rules.slice)
+    blanks = (b"{}", b"[]", b"")
+    for statement in _BLANK:
+        run(conn, statement, [(id_, *blanks[: len(statement.columns) - 1]) for id_ in ids])
+    return len(ids)
+
+
+def delete(conn: Connection, rules: UpkeepRules) -> int:
+    """Delete finished notifications of before the rule's time with all that hangs on them; answers how many."""
+    ids = _ids(conn, _OLD, rules.notifications_before, rules.slice)
+    for statement in _DELETE:
+        run(conn, statement, [(id_,) for id_ in ids])
+    return len(ids)
+
+
+def trim_captured(conn: Connection, rules: UpkeepRules) -> int:
+    """Delete captured messages that are too old or too many, oldest first; answers how many."""
+    bound = first_id_of(rules.captured_before)
+    if rules.captured_most > 0:
+        kept = ask(conn, _FIRST_KEPT, rules.captured_most - 1)
+        bound = max(bound, uuid_of(kept[0][0])) if kept else bound
+    return len(ask(conn, _TRIM, bound, rules.slice))
+
+
+def forget_keys(conn: Connection, now: int, limit: int) -> int:
+    """Delete expired idempotency keys; answers how many."""
+    return len(ask(conn, _FORGET_KEYS, now, limit))
+
+
+def forget_reports(conn: Connection, now: int, limit: int) -> int:
+    """Delete reports that never found a delivery, and counts of long ago; answers how many reports."""
+    ask(conn, _FORGET_COUNTS, now - _KEPT_COUNTS_MS)
+    return len(ask(conn, _FORGET_REPORTS, now - _KEPT_REPORTS_MS, limit))
+
+
+def _ids(conn: Connection, query: Query, before: int, limit: int) -> Sequence[UUID]:
+    return [uuid_of(row[0]) for row in ask(conn, query, first_id_of(before), limit)]

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from tests.bench.table import Row, Target, all_met, render
+
+FAST = Row(
+    name="(a) accept",
+    measured=5210.4,
+    baseline=12_000.0,
+    unit="/s",
+    ratio=5210.4 / 12_000,
+    target=Target(of="ratio", least=0.4),
+    notes=("on a quiet machine",),
+)
+SLOW = Row(name="(d) latency", measured=9.5, unit="ms", target=Target(of="measured", most=8, unit="ms"))
+PLAIN = Row(name="render", measured=41.26, unit="µs")
+BROKEN = Row(name="(f) memory", target=Target(of="measured", most=150, unit="MiB"), notes=("it did not start",))
+
+
+def test_table_is_aligned_and_says_what_was_met():
+    lines = render([FAST, SLOW, PLAIN, BROKEN], [("commit", "abc"), ("machine", "2 cores")]).splitlines()
+
+    assert lines[:3] == ["commit   abc", "machine  2 cores", ""]
+    assert lines[3:9] == [
+        "row          measured  baseline  ratio  target       met",
+        "-----------  --------  --------  -----  -----------  ---",
+        "(a) accept    5,210/s  12,000/s   0.43  ratio ≥ 0.4  yes",
+        "(d) latency   9.50 ms                   ≤ 8 ms       no",
+        "render        41.3 µs",
+        "(f) memory     failed                   ≤ 150 MiB    no",
+    ]
+    assert lines[9:] == ["", "(a) accept:", "  on a quiet machine", "", "(f) memory:", "  it did not start"]
+
+
+def test_a_missed_or_unmeasured_target_is_not_all_met():
+    assert all_met([FAST, PLAIN])
+    assert not all_met([FAST, SLOW])
+    assert not all_met([FAST, BROKEN])
+
+
+def test_bounds_belong_to_what_is_met():
+    target = Target(of="ratio", least=0.25)
+
+    assert target.holds(0.25)
+    assert not target.holds(0.2499)
+    assert Row(name="b", measured=1.0, ratio=0.25, target=target).met
+    assert Row(name="b", measured=1.0, ratio=0.2, target=target).met is False

@@ -5,7 +5,6 @@ Pure ASGI, with as little as possible in it: it runs before and after every sing
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from typing import Final
@@ -14,6 +13,7 @@ from gateway.api.context import ApiContext
 from gateway.api.exchange import AsgiApp, Exchange, Receive, Scope, Send
 from gateway.api.operation import EXCHANGE
 from gateway.config.settings import LogLevel
+from gateway.model.ids import IdSource
 from gateway.observe.logging import bind_request_id
 
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
@@ -37,7 +37,7 @@ class Edge:
         if scope["type"] != "http":
             await _other(scope["type"], receive, send)
             return
-        exchange = Exchange(_request_id(scope))
+        exchange = Exchange(_request_id(scope, self._context.ids))
         scope[EXCHANGE] = exchange
         bind_request_id(exchange.request_id)
         started = time.perf_counter()
@@ -67,12 +67,12 @@ class Edge:
         )
 
 
-def _request_id(scope: Scope) -> str:
+def _request_id(scope: Scope, ids: IdSource) -> str:
     """Take the caller's own id, if it is one that may go into a log; else make one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value.decode("ascii")
-    return "req_" + os.urandom(12).hex()
+    return "req_" + ids.token()
 
 
 async def _other(kind: str, receive: Receive, send: Send) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Final, cast
 from zoneinfo import ZoneInfo
 
@@ -124,6 +125,7 @@ class Turn:
             raise Refused(f"its loops and calls are more than {MOST_STEPS}")
 
 
+@lru_cache(maxsize=1024)  # Babel looks for a file at each call
 def babel_locale(name: str) -> Locale:
     """Find what Babel knows for `name`: the region, else the language, else English."""
     wanted = name.replace("-", "_")

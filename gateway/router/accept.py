@@ -6,9 +6,10 @@ answer follows the commit, and a delivery that was born leased goes straight on.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, assert_never
 from uuid import UUID
 
 import msgspec
@@ -18,7 +19,6 @@ from gateway.errors import (
     UNAVAILABLE,
     Code,
     Fault,
-    GatewayError,
     Problem,
 )
 from gateway.model import ids
@@ -44,10 +44,13 @@ from gateway.storage.contract import (
     Replayed,
     Store,
     Stored,
+    Suppressed,
 )
 
 _BUSY_RETRY_S: Final = 2
 _FULL_RETRY_S: Final = 30
+_BREATH: Final = 50
+"""After so many items of a batch others get their turn: fifty take a few milliseconds."""
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 
@@ -57,6 +60,15 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
     body: bytes
     replayed: bool = False
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A resolved request on its way to the store, with the bytes it was read from."""
+
+    request: SendRequest
+    key: str | None
+    body: bytes
+    resolved: Resolved
 
 
 class Accepting:
@@ -139,30 +151,22 @@ class Accepting:
     ) -> list[Answered | Problem]:
         now = self._clock()
         results: list[Answered | Problem | None] = [None] * len(items)
-        resolved: list[tuple[int, BatchItem, bytes, Resolved]] = []
+        asked: dict[int, _Asked] = {}
         for index, item in enumerate(items):
             if isinstance(item, Problem):
                 results[index] = item
                 continue
             request, body = item
             try:
-                resolved.append((index, request, body, self._resolver.resolve(request, caller.mode)))
+                resolved = self._resolver.resolve(request, caller.mode)
             except Problem as problem:
                 results[index] = problem
-        known = await self.known([one for *_, one in resolved])
-        drafts = [
-            self._draft_with_key(caller, request, request.idempotency_key, body, one, known, now)
-            for _, request, body, one in resolved
-        ]
-        stored = await self._store_all([draft for draft, _ in drafts], checked_at=now)
-        accepted = 0
-        for (index, *_), (_, answer), result in zip(resolved, drafts, stored, strict=True):
-            accepted += isinstance(result, Stored)
-            try:
-                results[index] = Answered(body=answer) if isinstance(result, Stored) else _replay(result)
-            except Problem as problem:
-                results[index] = problem
-        self._on_accepted(caller.mode, accepted)
+            else:
+                asked[index] = _Asked(request=request, key=request.idempotency_key, body=body, resolved=resolved)
+            if index % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+        for index, answered in zip(asked, await self._keep(caller, list(asked.values()), now), strict=True):
+            results[index] = answered
         return [one for one in results if one is not None]
 
     async def _send(
@@ -175,55 +179,82 @@ class Accepting:
         now = self._clock()
         if idempotency_key is not None:
             before = await self._store.recall(caller.key_id, idempotency_key, _hash(body), now)
-            if before is not None:
+            if isinstance(before, (Replayed, KeyReused)):
                 return _replay(before)
         resolved = self._resolver.resolve(request, caller.mode)
-        known = await self.known([resolved])
-        acceptance, answer = self._draft_with_key(caller, request, idempotency_key, body, resolved, known, now)
-        [result] = await self._store_all([acceptance], checked_at=now)
-        if not isinstance(result, Stored):
-            return _replay(result)
-        self._on_accepted(caller.mode, 1)
-        return Answered(body=answer)
+        asked = _Asked(request=request, key=idempotency_key, body=body, resolved=resolved)
+        [answered] = await self._keep(caller, [asked], now)
+        if isinstance(answered, Problem):
+            raise answered
+        return answered
 
-    def _draft_with_key(
-        self,
-        caller: Caller,
-        request: SendRequest,
-        key: str | None,
-        body: bytes,
-        resolved: Resolved,
-        known: Known,
-        now: int,
-    ) -> tuple[Acceptance, bytes]:
+    async def _keep(self, caller: Caller, asked: Sequence[_Asked], now: int) -> list[Answered | Problem]:
+        """Plan and store; one result each, in order.
+
+        Nobody is asked first who is suppressed: almost nobody is. The store looks it up as it stores, and what
+        presumed too much is planned again with what it found.
+        """
+        opt_outs = await self._opt_outs([one.resolved for one in asked])
+        results: list[Answered | Problem | None] = [None] * len(asked)
+        known = [Known(opt_outs=opt_outs)] * len(asked)
+        left = list(range(len(asked)))
+        while left:
+            drafts: list[tuple[Acceptance, bytes]] = []
+            for count, place in enumerate(left, 1):
+                drafts.append(self._draft_with_key(caller, asked[place], known[place], now))
+                if count % _BREATH == 0:
+                    await asyncio.sleep(0)
+            stored = await self._store_all([draft for draft, _ in drafts], checked_at=now)
+            again: list[int] = []
+            for place, (_, answer), result in zip(left, drafts, stored, strict=True):
+                match result:
+                    case Stored():
+                        results[place] = Answered(body=answer)
+                    case Suppressed():
+                        found = {(row.channel, row.address): row for row in result.rows}
+                        known[place] = Known(suppressions={**known[place].suppressions, **found}, opt_outs=opt_outs)
+                        again.append(place)
+                    case Replayed() | KeyReused():
+                        results[place] = _replay_or_problem(result)
+                    case _:
+                        assert_never(result)
+            left = again
+        fresh = sum(isinstance(one, Answered) and not one.replayed for one in results)
+        self._on_accepted(caller.mode, fresh)
+        return [one for one in results if one is not None]
+
+    def _draft_with_key(self, caller: Caller, asked: _Asked, known: Known, now: int) -> tuple[Acceptance, bytes]:
+        resolved = asked.resolved
         planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
-        acceptance, answer = self._draft(caller, request, body, resolved, planned, now)
-        if key is None:
+        acceptance, answer = self._draft(caller, asked, planned, known, now)
+        if asked.key is None:
             return acceptance, answer
         remembered = Idempotency(
             key_id=caller.key_id,
-            key=key,
-            body_hash=_hash(body),
+            key=asked.key,
+            body_hash=_hash(asked.body),
             answer=answer,
             expires_at=now + self._idempotency_ms,
         )
         return msgspec.structs.replace(acceptance, idempotency=remembered), answer
 
-    async def known(self, several: Sequence[Resolved]) -> Known:
-        """Look up what is known of the addressed: suppressions and, where a category can be left, opt-outs."""
-        wanted: set[tuple[str, str]] = set()
-        leavable: set[OptOut] = set()
-        for one in several:
-            category = one.ask.category
-            pairs = {(to.channel, to.key) for to in one.targets if to.address is not None and not to.simulated}
-            wanted |= pairs
-            if category.settings.unsubscribe:
-                leavable |= {(channel, key, category.name) for channel, key in pairs}
-        rows = await self._store.suppressions_of(wanted)
+    async def known(self, resolved: Resolved) -> Known:
+        """Look up what is known of the addressed, for `explain`: suppressions and opt-outs."""
+        rows = await self._store.suppressions_of(_addressed(resolved))
         return Known(
             suppressions={(row.channel, row.address): row for row in rows},
-            opt_outs=await self._store.opted_out(leavable) if leavable else (),
+            opt_outs=await self._opt_outs([resolved]),
         )
+
+    async def _opt_outs(self, several: Sequence[Resolved]) -> Collection[OptOut]:
+        """Look up who left a category, where it can be left."""
+        wanted = {
+            (channel, key, one.ask.category.name)
+            for one in several
+            if one.ask.category.settings.unsubscribe
+            for channel, key in _addressed(one)
+        }
+        return await self._store.opted_out(wanted) if wanted else ()
 
     async def _store_all(self, drafts: Sequence[Acceptance], *, checked_at: int) -> Sequence[AcceptResult]:
         acceptances = [self._born(draft) for draft in drafts]
@@ -270,12 +301,12 @@ class Accepting:
     def _draft(
         self,
         caller: Caller,
-        request: SendRequest,
-        body: bytes,
-        resolved: Resolved,
+        asked: _Asked,
         planned: Sequence[Planned],
+        known: Known,
         now: int,
     ) -> tuple[Acceptance, bytes]:
+        request, resolved = asked.request, asked.resolved
         notification_id, *delivery_ids = self._ids.many(now, 1 + len(planned))
         who = [_ENCODE(one) for one in resolved.addressees]
         rows = tuple(
@@ -292,7 +323,7 @@ class Accepting:
             template_key=resolved.template.key,
             template_version=resolved.template.version,
             reference=request.reference,
-            request=_stored(request, body),
+            request=_stored(request, asked.body),
             tags=tuple(dict.fromkeys(request.tags)),
             collapse_key=request.collapse_key,
             created_at=now,
@@ -311,6 +342,7 @@ class Accepting:
                 )
                 for one in request.attachments
             ),
+            presumed_clear=tuple(pair for pair in _addressed(resolved) if pair not in known.suppressions),
         )
         return acceptance, self._answer(caller, request, notification, rows)
 
@@ -376,7 +408,20 @@ def _hash(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def _replay(result: AcceptResult) -> Answered:
+def _addressed(resolved: Resolved) -> Collection[tuple[str, str]]:
+    """List the (channel, key) pairs that a suppression could concern, each once."""
+    pairs = ((one.channel, one.key) for one in resolved.targets if one.address is not None and not one.simulated)
+    return dict.fromkeys(pairs)
+
+
+def _replay_or_problem(result: Replayed | KeyReused) -> Answered | Problem:
+    try:
+        return _replay(result)
+    except Problem as problem:
+        return problem
+
+
+def _replay(result: Replayed | KeyReused) -> Answered:
     match result:
         case Replayed():
             return Answered(body=result.answer, replayed=True)
@@ -387,8 +432,6 @@ def _replay(result: AcceptResult) -> Answered:
                 "This Idempotency-Key was used with another body; use a new key for a new request.",
                 faults=(fault,),
             )
-        case Stored():
-            raise GatewayError("a stored request is not a replay")
 
 
 def _stored(request: SendRequest, body: bytes) -> bytes:

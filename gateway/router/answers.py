@@ -7,6 +7,7 @@ promises. Ids are text here, times are RFC 3339 in UTC.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -121,7 +122,12 @@ _RECIPIENT: Final = msgspec.json.Decoder(dict[str, Any])
 
 def utc(at_ms: int) -> str:
     """Write Unix milliseconds as RFC 3339 in UTC."""
-    return f"{datetime.fromtimestamp(at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03}Z"
+    return f"{_second(at_ms // 1000)}.{at_ms % 1000:03}Z"
+
+
+@lru_cache(maxsize=64)  # under load the same second is written thousands of times
+def _second(at_s: int) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def maybe_utc(at_ms: int | None) -> str | None:

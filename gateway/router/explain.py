@@ -108,7 +108,7 @@ class Explaining:
         """Explain a send; raises `Problem` just as a send would."""
         now = self._clock()
         resolved = self._resolver.resolve(request, caller.mode)
-        known = await self._accepting.known([resolved])
+        known = await self._accepting.known(resolved)
         planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
         template = None
         if request.template is not None:

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, NotificationStatus
-from gateway.storage import ledger
+from gateway.storage import ledger, suppressions
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import (
     Acceptance,
@@ -26,6 +26,7 @@ from gateway.storage.contract import (
     NotificationRow,
     Replayed,
     Stored,
+    Suppressed,
 )
 from gateway.storage.ledger import Books
 
@@ -171,7 +172,7 @@ def weight_of(acceptance: Acceptance) -> int:
 
 def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books) -> list[AcceptResult]:
     """Store a batch; a key used before, in the database or earlier in the batch, stores nothing."""
-    results = _take_keys(conn, acceptances)
+    results = _judged(conn, acceptances)
     new = [acceptance for acceptance, result in zip(acceptances, results, strict=True) if isinstance(result, Stored)]
     notifications: list[Values] = []
     requests: list[Values] = []
@@ -243,6 +244,18 @@ def add_deliveries(
     run(conn, _INSERT_DELIVERIES, deliveries)
     run(conn, _INSERT_QUEUE, queue)
     ledger.count(conn, books, entries)
+
+
+def _judged(conn: Connection, acceptances: Sequence[Acceptance]) -> list[AcceptResult]:
+    """Decide for each acceptance whether it is stored: not if it presumed too much, nor if its key was used."""
+    pairs = [acceptance.presumed_clear for acceptance in acceptances]
+    if not any(pairs):
+        return _take_keys(conn, acceptances)
+    found = suppressions.look_up(conn, pairs)
+    if not any(found):
+        return _take_keys(conn, acceptances)
+    rest = iter(_take_keys(conn, [one for one, rows in zip(acceptances, found, strict=True) if not rows]))
+    return [Suppressed(rows=tuple(rows)) if rows else next(rest) for rows in found]
 
 
 def _take_keys(conn: Connection, acceptances: Sequence[Acceptance]) -> list[AcceptResult]:

@@ -113,6 +113,8 @@ class Acceptance(Row, frozen=True, kw_only=True):
     deliveries: tuple[DeliveryRow, ...]
     attachments: tuple[AttachmentRow, ...] = ()
     idempotency: Idempotency | None = None
+    presumed_clear: tuple[tuple[str, str], ...] = ()
+    """(channel, address) pairs that were planned as not suppressed: checked in the same transaction."""
 
 
 class Stored(Row, frozen=True, kw_only=True):
@@ -129,7 +131,13 @@ class KeyReused(Row, frozen=True, kw_only=True):
     """The idempotency key was used before with another body: nothing was stored."""
 
 
-AcceptResult = Stored | Replayed | KeyReused
+class Suppressed(Row, frozen=True, kw_only=True):
+    """Addresses presumed clear are on the suppression list: nothing was stored, plan again with these."""
+
+    rows: tuple[SuppressionRow, ...]
+
+
+AcceptResult = Stored | Replayed | KeyReused | Suppressed
 
 
 # --- queue ----------------------------------------------------------------------------------------------------------
@@ -489,7 +497,8 @@ class Store(Protocol):
     async def accept(self, acceptance: Acceptance) -> AcceptResult:
         """Store a notification, its deliveries and queue rows.
 
-        Twice the same idempotency key, even within one batch of concurrent calls: the second is a replay.
+        Twice the same idempotency key, even within one batch of concurrent calls: the second is a replay. What is
+        presumed clear is looked up in the same transaction; that is cheaper than a question before each request.
         """
         ...
 

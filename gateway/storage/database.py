@@ -60,6 +60,10 @@ class Database(Protocol):
         """Join the next writing batch; answers after its commit is on disk."""
         ...
 
+    async def gather_writes(self, verb: Verb[Request, Answer], requests: Sequence[Request]) -> list[Answer]:
+        """Join the next writing batches with several requests; answers in order, once all are settled."""
+        ...
+
     async def gather_read(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next reading batch."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from gateway.storage.contract import StoreUnavailable
@@ -56,13 +56,28 @@ class Gather(Generic[Request, Answer]):
         """Wait for the answer to one request. A caller that is cancelled leaves its request in the batch."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, future))
+        self._begin()
+        return await future
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
+        """Wait for the answers to several requests, in order; the first failure is raised once all are settled."""
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in requests]
+        self._waiting.extend(zip(requests, futures, strict=True))
+        self._begin()
+        if len(futures) > 1:
+            await asyncio.wait(futures)
+            for future in futures:
+                future.exception()  # looked at, so that a second failure is not reported as forgotten
+        return [await future for future in futures]
+
+    def _begin(self) -> None:
         if self._workers < self._parallel:
             # The task begins after everything that is ready now has run, so callers of one moment share a batch.
             self._workers += 1
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await future
 
     async def drain(self) -> None:
         """Wait until everything asked so far is answered."""

@@ -7,7 +7,7 @@ other. A connection that is lost before the commit was sent costs another try, n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, make_url
@@ -109,6 +109,10 @@ class PostgresDatabase:
     async def gather_write(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next round of this kind."""
         return await self._gather(self._writes, verb).ask(request)
+
+    async def gather_writes(self, verb: Verb[Request, Answer], requests: Sequence[Request]) -> list[Answer]:
+        """Join the next rounds of this kind with several requests."""
+        return await self._gather(self._writes, verb).ask_all(requests)
 
     async def gather_read(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next look of this kind."""

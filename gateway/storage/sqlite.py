@@ -142,6 +142,10 @@ class SqliteDatabase:
         """Join the next round."""
         return await self._writes.ask(_Job(verb, request))
 
+    async def gather_writes(self, verb: Verb[Request, Answer], requests: Sequence[Request]) -> list[Answer]:
+        """Join the next rounds with several requests."""
+        return await self._writes.ask_all([_Job(verb, request) for request in requests])
+
     async def gather_read(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next look."""
         return await self._reads.ask(_Job(verb, request))

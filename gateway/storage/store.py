@@ -164,7 +164,7 @@ class SqlStore:
 
     async def accept_many(self, acceptances: Sequence[Acceptance]) -> Sequence[AcceptResult]:
         """Store several."""
-        return await asyncio.gather(*[self.accept(acceptance) for acceptance in acceptances])
+        return await self._db.gather_writes(self._accept, acceptances) if acceptances else []
 
     async def recall(self, key_id: UUID, key: str, body_hash: bytes, now: int) -> AcceptResult | None:
         """Look an idempotency key up before planning."""

@@ -77,6 +77,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             metrics=gateway.metrics,
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,
+            unsubscribe_links=gateway.unsubscribe_links,
             clock=gateway.clock,
             ids=gateway.id_source,
             log=gateway.log,

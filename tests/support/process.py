@@ -1,0 +1,79 @@
+"""A gateway in a process of its own, to be killed: started by the real command, watched from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+
+from tests.support.gateway import ADMIN
+
+COMMAND = Path(sys.executable).parent / "gateway"
+_LISTENS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+
+
+class GatewayProcess:
+    """One run of `gateway serve` or `gateway work`. Its output is in `log`."""
+
+    def __init__(self, config: Path, *words: str) -> None:
+        self.log = config.with_suffix(f".{time.monotonic_ns()}.log")
+        self.started = time.monotonic()
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [COMMAND, *words, "--config", config],
+                stdout=log,
+                stderr=log,
+                env={**environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    @property
+    def url(self) -> str | None:
+        """Tell where it listens, once it says so."""
+        found = _LISTENS.search(self.log.read_text())
+        return f"http://127.0.0.1:{found[1]}" if found else None
+
+    async def ready(self) -> str:
+        """Wait until it answers; tells where."""
+        async with httpx.AsyncClient() as client:
+            for _ in range(2000):
+                assert self.process.poll() is None, self.log.read_text()
+                if (url := self.url) is not None:
+                    with contextlib.suppress(httpx.TransportError):
+                        if (await client.get(f"{url}/health/ready")).status_code == 200:
+                            return url
+                await asyncio.sleep(0.01)
+        raise AssertionError(f"not ready: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    async def stop(self) -> int:
+        """Ask it to stop; answers its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return await asyncio.to_thread(self.process.wait, 30)
+
+
+@contextlib.asynccontextmanager
+async def serving(config: Path) -> AsyncIterator[tuple[GatewayProcess, httpx.AsyncClient]]:
+    """Run `gateway serve`; whatever happened to it meanwhile, it is gone afterwards."""
+    process = GatewayProcess(config, "serve", "--port", "0")
+    try:
+        limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        url = await process.ready()
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits) as client:
+            yield process, client
+    finally:
+        process.kill()

@@ -48,7 +48,7 @@ from gateway.router.accept import Accepting
 from gateway.router.changes import Changes
 from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver
-from gateway.router.dispatch import Dispatcher
+from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.explain import Explaining
 from gateway.router.gate import Gate
 from gateway.router.providers import ProviderHandle, Providers
@@ -177,6 +177,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     )
     raw = _raw(providers)
     hub = CapturedHub()
+    callers = Callers()
     dispatcher = Dispatcher(
         worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         store=store,
@@ -189,6 +190,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         lease_ms=settings.server.lease_s * 1000,
         poll_ms=int(settings.server.poll_s * 1000),
         on_settled=_settled(metrics, hub),
+        callers=callers,
         log=log,
     )
     resolver = Resolver(rules=rules, renderer=renderer, limits=settings.limits, senders=_senders(settings))
@@ -202,6 +204,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         id_source=id_source,
         public_url=settings.public_url,
         idempotency_ms=settings.retention.idempotency_s * 1000,
+        callers=callers,
         pending_most=settings.limits.pending_accepts,
         has_room=room,
         on_accepted=lambda mode, count: metrics.accepted(mode.value, count),
@@ -274,7 +277,7 @@ def _providers(settings: Settings, rules: Rules, clock: Clock, log: Any) -> Prov
         tools = Tools(
             provider=name,
             now=lambda: clock() / 1000,
-            log=log.bind(provider=name).info,
+            log=log.bind(provider=name).debug,
             random=random.random,
         )
         adapter = registry.build(provider, tools)

@@ -174,7 +174,7 @@ class ChannelSettings(Section, frozen=True, kw_only=True):
     per_recipient: Rate | None = None
     on_unknown: OnUnknown | None = None
     slots: Positive | None = None
-    """Deliveries of one lane in hand at once; default: twice the first provider's concurrency."""
+    """Deliveries of one lane in hand at once; default: four times the first provider's concurrency."""
 
 
 class DigestSettings(Section, frozen=True, kw_only=True):

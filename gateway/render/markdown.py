@@ -28,6 +28,7 @@ _NO_CLASS: Final = frozenset({"br", "em", "s", "del", "strong", "tbody", "thead"
 """Tags that nobody styles go without a class: they are many, and mailbox programs cut long messages."""
 _TAG_OF: Final = {"fence": "pre", "code_block": "pre"}
 """Tokens that are shown by another tag than they name."""
+_WITH_ADDRESS: Final = frozenset({"link_open", "image"})
 MOST_DEPTH: Final = 20
 """How deep lists and quotes may nest: markdown-it answers deeper ones as text instead of by recursion."""
 
@@ -56,13 +57,24 @@ class Markdown:
         return tokens
 
     def html(self, tokens: Sequence[Token], dress: Dress) -> str:
-        """Write HTML and hold it to the allowlist once more. Changes the tokens."""
+        """Write HTML, and hold what carries an address to the allowlist once more. Changes the tokens.
+
+        Without links and images nothing of the text becomes more than escaped text between tags of our own, and
+        cleaning it would cost as much as reading it.
+        """
         dress.put_on(tokens)
-        return dress.clean(self._reader.renderer.render(tokens, self._reader.options, {}))
+        written = self._reader.renderer.render(tokens, self._reader.options, {})
+        return dress.clean(written) if _carries_address(tokens) else written
 
     def text(self, tokens: Sequence[Token]) -> str:
         """Write plain text."""
         return _Plain().write(tokens)
+
+
+def _carries_address(tokens: Sequence[Token]) -> bool:
+    return any(
+        child.type in _WITH_ADDRESS for token in tokens if token.children is not None for child in token.children
+    )
 
 
 class Dress:

@@ -27,7 +27,7 @@ from gateway.model.requests import BatchItem, Recipient, SendRequest, recipients
 from gateway.model.states import FINAL, Mode, NotificationStatus, Scope, Status, lane_of
 from gateway.router import answers
 from gateway.router.caller import Caller
-from gateway.router.dispatch import Dispatcher
+from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.plan import Known, Planned, plan
 from gateway.router.resolve import Resolved, Resolver
 from gateway.router.rules import Rules
@@ -85,6 +85,7 @@ class Accepting:
         id_source: IdSource,
         public_url: str,
         idempotency_ms: int,
+        callers: Callers,
         pending_most: int,
         has_room: Callable[[], bool],
         on_accepted: Callable[[Mode, int], None],
@@ -97,7 +98,7 @@ class Accepting:
         self._ids = id_source
         self._url = public_url.rstrip("/")
         self._idempotency_ms = idempotency_ms
-        self._pending = 0
+        self._callers = callers
         self._pending_most = pending_most
         self._has_room = has_room
         self._on_accepted = on_accepted
@@ -116,14 +117,14 @@ class Accepting:
         passes through; nothing is stored then.
         """
         self._admit()
-        self._pending += 1
+        self._callers.waiting += 1
         try:
             return await self._send(caller, request, idempotency_key, body)
         finally:
-            self._pending -= 1
+            self._callers.waiting -= 1
 
     def _admit(self) -> None:
-        if self._pending >= self._pending_most:
+        if self._callers.waiting >= self._pending_most:
             raise Problem(UNAVAILABLE, "Too many requests wait for the store.", retry_after_s=_BUSY_RETRY_S)
         if not self._has_room():
             raise Problem(UNAVAILABLE, "Too many deliveries wait already.", retry_after_s=_FULL_RETRY_S)
@@ -138,11 +139,11 @@ class Accepting:
         Each item comes with the bytes it was read from. One set of look-ups and one commit for all of them.
         """
         self._admit()
-        self._pending += 1
+        self._callers.waiting += 1
         try:
             return await self._batch(caller, items)
         finally:
-            self._pending -= 1
+            self._callers.waiting -= 1
 
     async def _batch(
         self,

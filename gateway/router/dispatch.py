@@ -27,11 +27,20 @@ from gateway.router.rules import Rules
 from gateway.router.settle import Done, settle
 from gateway.storage.contract import Claimed, DeliveryRow, Lease, Settlement, Store, StoreUnavailable
 
-_DEFAULT_SLOTS: Final = 16
+_DEFAULT_SLOTS: Final = 32
 _AWAY_MS: Final = 1000
 """How long a lane waits after the store failed it."""
+_MANY_CALLERS: Final = 8
+"""So many requests that wait for the store at once are more than an idle gateway ever sees."""
 _CANCEL_S: Final = 5
 """How long what is cut short at a stop may take to give its delivery back."""
+
+
+@dataclass(slots=True)
+class Callers:
+    """How many callers wait for the store to keep what they sent. `accept` counts, the dispatcher gives way."""
+
+    waiting: int = 0
 
 
 @dataclass(slots=True)
@@ -77,6 +86,7 @@ class Dispatcher:
         lease_ms: int,
         poll_ms: int,
         on_settled: Callable[[Claimed, Settlement], None],
+        callers: Callers,
         log: Any,
     ) -> None:
         self._worker = worker
@@ -89,6 +99,7 @@ class Dispatcher:
         self._lease_ms = lease_ms
         self._poll_ms = poll_ms
         self._on_settled = on_settled
+        self._callers = callers
         self._log = log
         self._lanes = {lane.name: lane for lane in _lanes(rules, providers)}
         self._hands: dict[tuple[UUID, int], Hand] = {}
@@ -236,9 +247,11 @@ class Dispatcher:
     def _room(self, lane: Lane, now: int) -> int:
         """Say how many deliveries the lane's providers would let in now; closes the lane while none would."""
         handles = self._providers.of(lane.channel)
+        # Callers wait for their answers and deliveries do not: while many do, they have most of the processor.
+        slots = lane.slots if self._callers.waiting < _MANY_CALLERS else max(1, lane.slots // 4)
         if not handles:
-            return lane.slots
-        best = max(_admits(handle.breaker, lane.slots, now) for handle in handles)
+            return slots
+        best = max(_admits(handle.breaker, slots, now) for handle in handles)
         if best == 0:
             lane.closed_until = max(now + 1, min(handle.breaker.until or now for handle in handles))
             self._set_alarm(lane.closed_until)
@@ -368,6 +381,6 @@ def _lanes(rules: Rules, providers: Providers) -> Iterable[Lane]:
         handles = providers.of(channel)
         slots = rule.settings.slots
         if slots is None:
-            slots = 2 * handles[0].adapter.limits.concurrency if handles else _DEFAULT_SLOTS
+            slots = 4 * handles[0].adapter.limits.concurrency if handles else _DEFAULT_SLOTS
         for priority in Priority:
             yield Lane(name=lane_of(channel, priority), channel=channel, slots=slots)

@@ -182,7 +182,8 @@ class PostgresDatabase:
                     "application_name": "notification-gateway",
                     "statement_timeout": str(_STATEMENT_S * 1000),
                     "lock_timeout": "5000",
-                    "idle_in_transaction_session_timeout": "20000",
+                    # A process frozen in a transaction holds its rows: promised is a take-over within lease + 5 s.
+                    "idle_in_transaction_session_timeout": "4000",
                     "synchronous_commit": "on",
                     "jit": "off",
                 }

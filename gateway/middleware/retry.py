@@ -7,9 +7,6 @@ name and the breaker. Pure: the clock and the dice are arguments. Times are Unix
 from __future__ import annotations
 
 import math
-import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final, assert_never
 
@@ -19,8 +16,6 @@ from channels.contract import Accepted, Blame, Outcome, Reason, Rejected, Retry,
 from gateway.config.settings import RetrySettings
 from gateway.model.states import OnUnknown
 
-_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+").fullmatch
-_HEADER_MOST: Final = 64  # characters: no date is longer
 _LONGEST_MS: Final = 366 * 86_400_000.0  # a year: keeps sums of times finite whatever was configured
 _SPREAD_OF_WISH: Final = 0.1  # those who were told the same time come back over a tenth more of it
 
@@ -140,27 +135,3 @@ def _wish_ms(after_s: float | None) -> float | None:
     if after_s is None or not after_s > 0:  # not a number is not more than zero either
         return None
     return after_s * 1000
-
-
-def parse_retry_after(text: str, now: float) -> float | None:
-    """Read a `Retry-After` header (RFC 9110 10.2.3) into seconds from `now` (Unix time in seconds).
-
-    Whole seconds, a fraction (which providers send against the RFC) or an HTTP date; a date gone by is zero. `None` for
-    what is negative or not understood: then our own schedule holds. Absurd values are returned as they are (`inf` at
-    the end): they lie beyond every deadline, and `next_attempt_at` says so.
-    """
-    text = text.strip()
-    if len(text) > _HEADER_MOST:
-        return math.inf if text.isascii() and text.isdigit() else None
-    if _SECONDS(text):
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    try:
-        return max(0.0, at.timestamp() - now)
-    except (OverflowError, ValueError):
-        return None

@@ -22,7 +22,7 @@ from gateway.model import ids
 from gateway.model.ids import IdSource
 from gateway.model.states import Mode, Priority, lane_of
 from gateway.router.deliver import Abandoned, Deliver
-from gateway.router.providers import Providers
+from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import Rules
 from gateway.router.settle import Done, settle
 from gateway.storage.contract import Claimed, DeliveryRow, Lease, Settlement, Store, StoreUnavailable
@@ -30,6 +30,8 @@ from gateway.storage.contract import Claimed, DeliveryRow, Lease, Settlement, St
 _DEFAULT_SLOTS: Final = 32
 _AWAY_MS: Final = 1000
 """How long a lane waits after the store failed it."""
+_AHEAD_MS: Final = 2000
+"""How far ahead of a provider's rate a lane reserves: further, and a stop would waste what was reserved."""
 _MANY_CALLERS: Final = 8
 """So many requests that wait for the store at once are more than an idle gateway ever sees."""
 _CANCEL_S: Final = 5
@@ -251,7 +253,7 @@ class Dispatcher:
         slots = lane.slots if self._callers.waiting < _MANY_CALLERS else max(1, lane.slots // 4)
         if not handles:
             return slots
-        best = max(_admits(handle.breaker, slots, now) for handle in handles)
+        best = max(min(_admits(handle.breaker, slots, now), _soon(handle, slots)) for handle in handles)
         if best == 0:
             lane.closed_until = max(now + 1, min(handle.breaker.until or now for handle in handles))
             self._set_alarm(lane.closed_until)
@@ -374,6 +376,12 @@ def _admits(breaker: Breaker, slots: int, now: int) -> int:
     if breaker.until is None:
         return breaker.allowed_now
     return 1 if breaker.until <= now else 0
+
+
+def _soon(handle: ProviderHandle, slots: int) -> int:
+    """Say how many a provider's rate lets go soon: who is taken on has its moment reserved, and waits for it here."""
+    pace = handle.pace
+    return slots if pace is None else max(1, _AHEAD_MS * pace.count // pace.window_ms)
 
 
 def _lanes(rules: Rules, providers: Providers) -> Iterable[Lane]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ from gateway.router.accept import Accepting
 from gateway.router.caller import Caller
 from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver, Envelope
-from gateway.router.dispatch import Dispatcher
+from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.gate import Gate
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolver
@@ -140,6 +140,10 @@ class House:
         return found
 
 
+async def at_once(_: float) -> None:
+    """Pause for no time at all."""
+
+
 @contextlib.asynccontextmanager
 async def house(
     folder: Path,
@@ -150,6 +154,7 @@ async def house(
     poll_ms: int = 20,
     wrap: Callable[[SqlStore], Any] = lambda store: store,
     database: str | None = None,
+    pausing: Callable[[float], Awaitable[None]] = at_once,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """Put the router together. Providers are `p1`, `p2`, … in the order of the adapters."""
@@ -163,7 +168,7 @@ async def house(
     await real.open()
     store = wrap(real)
     try:
-        yield await _assemble(folder, made, names, adapters, store, clock, pace, lease_ms, poll_ms)
+        yield await _assemble(folder, made, names, adapters, store, clock, pace, lease_ms, poll_ms, pausing)
     finally:
         await real.close()
 
@@ -178,6 +183,7 @@ async def _assemble(
     pace: Pace | None,
     lease_ms: int,
     poll_ms: int,
+    pausing: Callable[[float], Awaitable[None]],
 ) -> House:
     log = get_logger("test")
     rules = Rules.build(settings)
@@ -206,6 +212,7 @@ async def _assemble(
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
+        await pausing(seconds)
 
     deliver = Deliver(
         store=store,
@@ -227,6 +234,7 @@ async def _assemble(
         observe=lambda *_: None,
         log=log,
     )
+    callers = Callers()
     dispatcher = Dispatcher(
         worker="worker-1",
         store=store,
@@ -239,6 +247,7 @@ async def _assemble(
         lease_ms=lease_ms,
         poll_ms=poll_ms,
         on_settled=lambda _, settlement: settled.append(settlement),
+        callers=callers,
         log=log,
     )
     accepting = Accepting(
@@ -250,6 +259,7 @@ async def _assemble(
         id_source=IdSource(),
         public_url="http://localhost",
         idempotency_ms=86_400_000,
+        callers=callers,
         pending_most=2000,
         has_room=lambda: True,
         on_accepted=lambda *_: None,

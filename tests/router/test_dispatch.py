@@ -12,10 +12,11 @@ import pytest
 
 from channels.contract import Accepted
 from gateway.errors import Problem
+from gateway.middleware.rate_limit import Pace, provider_key
 from gateway.model import ids
 from gateway.model.requests import BatchItem, SendRequest
 from gateway.model.states import Priority, Status
-from gateway.storage.contract import Lease, StoreUnavailable
+from gateway.storage.contract import Lease, Reservation, StoreUnavailable
 from tests.router.house import CALLER, Between, Scripted, dispatching, house, soon
 from tests.support.clock import MovableClock
 
@@ -28,7 +29,7 @@ def people(count: int) -> list[str]:
 
 async def idle(place) -> None:
     """Wait until the dispatcher has seen that nothing waits: from then on what is accepted is born leased."""
-    await soon(lambda: not any(lane.backlog for lane in place.dispatcher._lanes.values()))
+    await soon(lambda: not any(lane.backlog or lane.in_hand for lane in place.dispatcher._lanes.values()))
 
 
 class Claims(Between):
@@ -45,23 +46,23 @@ class Claims(Between):
 
 
 async def test_what_is_accepted_while_a_slot_is_free_goes_straight_on_and_the_rest_waits_in_the_table(tmp_path):
-    one = Scripted(concurrency=2)  # four slots
+    one = Scripted(concurrency=2)  # eight slots
     async with house(tmp_path, one, wrap=Claims, poll_ms=60_000) as place, dispatching(place):
         await idle(place)
         one.open.clear()
-        sent = await place.send_many(people(6))
+        sent = await place.send_many(people(10))
         born = [id_ for id_ in sent if (await place.view(id_)).status is Status.SENDING]
-        assert born == sent[:4]
-        assert place.dispatcher.in_hand()["email:normal"] == 4
+        assert born == sent[:8]
+        assert place.dispatcher.in_hand()["email:normal"] == 8
         one.open.set()
-        await soon(lambda: len(place.settled) == 6)
-        assert sorted(place.store.claimed) == sorted(sent[4:])
+        await soon(lambda: len(place.settled) == 10)
+        assert sorted(place.store.claimed) == sorted(sent[8:])
         assert set(one.counts().values()) == {1}
         assert place.dispatcher.in_hand()["email:normal"] == 0
 
 
 async def test_slots_are_never_exceeded_and_every_delivery_is_sent_once(tmp_path):
-    one = Scripted(concurrency=3)  # six slots
+    one = Scripted(concurrency=3)  # twelve slots
     async with house(tmp_path, one) as place:
         most = 0
 
@@ -75,7 +76,7 @@ async def test_slots_are_never_exceeded_and_every_delivery_is_sent_once(tmp_path
             accepted = [await place.send(f"late{number}@example.com") for number in range(40)]
             await soon(lambda: len(place.settled) == 100)
         assert one.counts() == dict.fromkeys([*waiting, *accepted], 1)
-        assert (most <= 6, one.most_in <= 3) == (True, True), (most, one.most_in)
+        assert (most <= 12, one.most_in <= 3) == (True, True), (most, one.most_in)
         assert one.most_in == 3
 
 
@@ -117,7 +118,7 @@ async def test_a_gentle_stop_finishes_what_is_in_flight(tmp_path):
 
 
 async def test_a_stop_that_runs_out_of_time_gives_back_what_has_not_reached_the_wire(tmp_path):
-    one = Scripted(concurrency=1)  # two slots, one place at the door
+    one = Scripted(concurrency=1)  # four slots, one place at the door
     async with house(tmp_path, one) as place:
         running = asyncio.create_task(place.dispatcher.run())
         await idle(place)
@@ -376,3 +377,24 @@ async def test_a_due_time_wakes_the_dispatcher_before_its_poll(tmp_path):
 async def test_lanes_are_those_of_the_channel_by_priority(tmp_path):
     async with house(tmp_path, Scripted()) as place:
         assert set(place.dispatcher.in_hand()) == {f"email:{priority}" for priority in Priority}
+
+
+async def test_a_slow_rate_takes_on_no_more_than_can_go_soon_and_a_stop_wastes_little_of_it(tmp_path):
+    for_ever = asyncio.Event()
+
+    async def pausing(_: float) -> None:
+        await for_ever.wait()
+
+    one = Scripted()
+    pace = Pace(1, 60_000)
+    async with house(tmp_path, one, pace=pace, pausing=pausing) as place:
+        await place.send_many(people(40))
+        running = asyncio.create_task(place.dispatcher.run())
+        await soon(lambda: len(place.pauses) == 1)
+        await place.send_many(["late@example.com", "later@example.com"])
+        assert place.dispatcher.in_hand()["email:normal"] == 1
+        await place.dispatcher.stop(0.05)
+        await running
+        ask = Reservation(key=provider_key("p1"), count=1, window_ms=60_000, now=place.clock())
+        assert await place.store.peek(ask) <= place.clock() + 2 * 60_000
+        assert len(one.seen) == 1

@@ -54,10 +54,11 @@ from gateway.router.gate import Gate
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
-from gateway.router.simulate import Simulator
+from gateway.router.simulate import PROVIDER, Simulator
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.upkeep import Upkeep
 from gateway.storage.contract import Claimed, Settlement, Store, StoreUnavailable
+from gateway.storage.database import unheard
 from gateway.storage.store import SqlStore
 
 _SWITCH_INTERVAL_S: Final = 0.0003
@@ -120,9 +121,21 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_store(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[SqlStore]:
+async def open_store(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    metrics: Metrics | None = None,
+) -> AsyncGenerator[SqlStore]:
     """Open the configured store for the time of the context."""
-    store = SqlStore(settings.database.reveal(), clock=clock or Clock(), ids=IdSource())
+    store = SqlStore(
+        settings.database.reveal(),
+        clock=clock or Clock(),
+        ids=IdSource(),
+        simulator=PROVIDER,
+        connections=settings.server.database_connections,
+        on_batch=unheard if metrics is None else metrics.batch,
+    )
     await store.open()
     try:
         yield store
@@ -135,7 +148,7 @@ async def open_gateway(settings: Settings, *, clock: Clock | None = None) -> Asy
     """Put a gateway together over an open store; `working` makes it work. A test brings its own clock."""
     metrics = Metrics()
     clock = clock or Clock()
-    async with open_store(settings, clock=clock) as store:
+    async with open_store(settings, clock=clock, metrics=metrics) as store:
         if not settings.database.reveal().startswith("sqlite"):
             await clock.follow(store.now_ms)
         gateway = await _assemble(settings, store, clock, metrics)

@@ -5,7 +5,8 @@ Owns how request, recipient, template and overrides become one `Message`. `deliv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -71,11 +72,12 @@ class Composer:
         self._unsubscribe_url = unsubscribe_url
         self._sender = sender
         self._requests = _Recent(_DECODE_STORED)
+        self._files = _Files(store.attachments)
         self._addressees = msgspec.json.Decoder(Addressee)
 
     async def subject(self, claim: Claimed, category: CategoryRule) -> Subject:
         """Read a claimed delivery; loads what is not in the claim (a template's old version, attachments)."""
-        files = await self._store.attachments(claim.notification_id) if claim.has_attachments else ()
+        files = await self._files.of(claim.notification_id) if claim.has_attachments else ()
         return Subject(
             delivery_id=claim.id,
             channel=claim.channel,
@@ -190,3 +192,38 @@ class _Recent:
                 del self._known[next(iter(self._known))]
             self._known[id_] = found
         return found
+
+
+class _Files:
+    """The files of the notifications sent last: a thousand recipients share one copy, and it is loaded once."""
+
+    _MOST_BYTES: Final = 33_554_432
+    """Together; the latest is kept whatever its size, and one request carries at most `attachment_body_bytes`."""
+
+    def __init__(self, load: Callable[[UUID], Coroutine[Any, Any, tuple[AttachmentRow, ...]]]) -> None:
+        self._load = load
+        self._loading: dict[UUID, asyncio.Task[tuple[AttachmentRow, ...]]] = {}
+        self._known: dict[UUID, tuple[AttachmentRow, ...]] = {}
+
+    async def of(self, id_: UUID) -> tuple[AttachmentRow, ...]:
+        found = self._known.get(id_)
+        if found is not None:
+            return found
+        loading = self._loading.get(id_)
+        if loading is None:
+            loading = self._loading[id_] = asyncio.create_task(self._load(id_))
+            loading.add_done_callback(lambda task: self._loaded(id_, task))
+        # Whoever is cancelled leaves the others their answer.
+        return await asyncio.shield(loading)
+
+    def _loaded(self, id_: UUID, task: asyncio.Task[tuple[AttachmentRow, ...]]) -> None:
+        del self._loading[id_]
+        if task.cancelled() or task.exception() is not None:
+            return
+        self._known[id_] = task.result()
+        while len(self._known) > 1 and sum(map(_bytes_of, self._known.values())) > self._MOST_BYTES:
+            del self._known[next(iter(self._known))]
+
+
+def _bytes_of(files: tuple[AttachmentRow, ...]) -> int:
+    return sum(len(one.content) for one in files)

@@ -11,6 +11,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+OnBatch = Callable[[str, int], None]
+"""Hears of each writing batch: the verb's name, and how many calls shared the commit."""
+
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
@@ -31,6 +34,10 @@ class Verb(Generic[Request, Answer]):
         self.name = name
         self.run = run
         self.weight = weight
+
+
+def unheard(_verb: str, _size: int) -> None:
+    """Stand for nobody who wants to hear of batches."""
 
 
 class Database(Protocol):

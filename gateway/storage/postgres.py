@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from gateway.storage import migrate
 from gateway.storage.contract import StoreDamaged, StoreUnavailable
-from gateway.storage.database import Answer, Request, Verb
+from gateway.storage.database import Answer, OnBatch, Request, Verb, unheard
 from gateway.storage.faults import Meaning, meaning_of, words_of
 from gateway.storage.gather import Gather
 
@@ -53,10 +53,18 @@ slow without."""
 class PostgresDatabase:
     """A PostgreSQL database. `offset_ms` moves its clock, for tests."""
 
-    def __init__(self, url: str, *, connections: int = 10, offset_ms: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 10,
+        offset_ms: Callable[[], int] = lambda: 0,
+        on_batch: OnBatch = unheard,
+    ) -> None:
         self._url = _dialable(url)
         self._connections = connections
         self._offset_ms = offset_ms
+        self._on_batch = on_batch
         self._engine: AsyncEngine | None = None
         self._writes: dict[Verb[Any, Any], Gather[Any, Any]] = {}
         self._reads: dict[Verb[Any, Any], Gather[Any, Any]] = {}
@@ -108,11 +116,11 @@ class PostgresDatabase:
 
     async def gather_write(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next round of this kind."""
-        return await self._gather(self._writes, verb).ask(request)
+        return await self._gather(self._writes, verb, self._on_batch).ask(request)
 
     async def gather_writes(self, verb: Verb[Request, Answer], requests: Sequence[Request]) -> list[Answer]:
         """Join the next rounds of this kind with several requests."""
-        return await self._gather(self._writes, verb).ask_all(requests)
+        return await self._gather(self._writes, verb, self._on_batch).ask_all(requests)
 
     async def gather_read(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next look of this kind."""
@@ -130,11 +138,14 @@ class PostgresDatabase:
         self,
         gathers: dict[Verb[Any, Any], Gather[Any, Any]],
         verb: Verb[Request, Answer],
+        on_batch: OnBatch = unheard,
     ) -> Gather[Request, Answer]:
         if verb not in gathers:
 
             async def rounds(requests: list[Request]) -> list[Answer]:
-                return await self._try(lambda conn: verb.run(conn, requests))
+                answers = await self._try(lambda conn: verb.run(conn, requests))
+                on_batch(verb.name, len(requests))
+                return answers
 
             gathers[verb] = Gather(rounds, parallel=_ROUNDS, weight=verb.weight)
         return gathers[verb]

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +20,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_
 
 from gateway.storage import migrate
 from gateway.storage.contract import StoreDamaged, StoreUnavailable
-from gateway.storage.database import Answer, Request, Verb, run_alone
+from gateway.storage.database import Answer, OnBatch, Request, Verb, run_alone, unheard
 from gateway.storage.faults import Meaning, is_damage, meaning_of, words_of
 from gateway.storage.gather import Gather
 
@@ -94,13 +95,21 @@ class _Threads:
 class SqliteDatabase:
     """A SQLite file. `patience_ms` is how long a write waits for another process's lock."""
 
-    def __init__(self, url: str, clock: Callable[[], int], *, patience_ms: int = 2000) -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Callable[[], int],
+        *,
+        patience_ms: int = 2000,
+        on_batch: OnBatch = unheard,
+    ) -> None:
         name = make_url(url).database
         if not name or name == ":memory:":
             raise ValueError("The embedded database must be a file: sqlite:///path/to/gateway.db")
         self._path = Path(name)
         self._clock = clock
         self._patience_ms = patience_ms
+        self._on_batch = on_batch
         self._engines: list[Engine] = []
         self._writer: _Threads | None = None
         self._readers: _Threads | None = None
@@ -163,7 +172,10 @@ class SqliteDatabase:
     async def _round(self, jobs: list[_Job]) -> list[Any]:
         if self._writer is None:
             raise StoreUnavailable("The store is not open.")
-        return await self._writer.call(lambda conn: _by_verb(conn, jobs))
+        answers = await self._writer.call(lambda conn: _by_verb(conn, jobs))
+        for verb, size in Counter(job.verb.name for job in jobs).items():
+            self._on_batch(verb, size)
+        return answers
 
     async def _look(self, jobs: list[_Job]) -> list[Any]:
         return await self.read(lambda conn: _by_verb(conn, jobs))

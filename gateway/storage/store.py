@@ -62,7 +62,7 @@ from gateway.storage.contract import (
     UpkeepReport,
     UpkeepRules,
 )
-from gateway.storage.database import Database, Verb
+from gateway.storage.database import Database, OnBatch, Verb, unheard
 from gateway.storage.ledger import Books
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.sqlite import SqliteDatabase
@@ -94,14 +94,15 @@ class SqlStore:
         connections: int = 10,
         patience_ms: int = 2000,
         offset_ms: Callable[[], int] = lambda: 0,
+        on_batch: OnBatch = unheard,
     ) -> None:
         self._clock = clock
         self._db: Database
         if make_url(database_url).get_backend_name() == "sqlite":
-            self._db = SqliteDatabase(database_url, clock, patience_ms=patience_ms)
+            self._db = SqliteDatabase(database_url, clock, patience_ms=patience_ms, on_batch=on_batch)
             shards = 1
         else:
-            self._db = PostgresDatabase(database_url, connections=connections, offset_ms=offset_ms)
+            self._db = PostgresDatabase(database_url, connections=connections, offset_ms=offset_ms, on_batch=on_batch)
             shards = _SHARDS
         self._books = books = Books(ids, shards=shards, simulator=simulator)
         self._accept: Verb[Acceptance, AcceptResult] = Verb(

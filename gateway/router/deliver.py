@@ -39,6 +39,7 @@ FRESH_MS: Final = 1000
 """A consent check younger than this is not repeated: it was made when the request was accepted."""
 
 LOST: Final = "the worker that held this delivery was lost"
+UNSURE: Final = "an earlier attempt's answer was lost, and no later one succeeded"
 
 
 class Abandoned(GatewayError):
@@ -156,19 +157,22 @@ class Deliver:
     # --- the layers, outermost first ---
 
     async def _retry(self, envelope: Envelope, proceed: Next) -> Verdict:
-        lost = envelope.claim.lost
-        unknown = Dropped(status=Status.UNKNOWN, reason=Why.TIMED_OUT, detail=LOST if lost else None)
-        if lost:
+        if envelope.claim.lost:
             _record_lost(envelope, self._clock())
             spent = envelope.tries >= self._retries[envelope.channel.name].attempts
             if spent or not self._may_resend(envelope):
-                return unknown
-        verdict = await proceed(envelope)
+                return Dropped(status=Status.UNKNOWN, reason=Why.TIMED_OUT, detail=LOST)
+        return self._afterwards(envelope, await proceed(envelope))
+
+    def _afterwards(self, envelope: Envelope, verdict: Verdict) -> Verdict:
+        """Decide what follows an attempt, mindful of those before it."""
+        unsure = envelope.claim.lost > 0 or envelope.claim.unsure
+        unknown = Dropped(status=Status.UNKNOWN, reason=Why.TIMED_OUT, detail=UNSURE)
         match verdict:
             case Retry():
                 words = _words(verdict.reason.value, verdict.detail)
                 gave_up = Dropped(status=Status.FAILED, reason=Why.GAVE_UP, detail=words)
-                return self._later(envelope, verdict.after, words) or (unknown if lost else gave_up)
+                return self._later(envelope, verdict.after, words) or (unknown if unsure else gave_up)
             case Unknown():
                 unknown = Dropped(status=Status.UNKNOWN, reason=Why.TIMED_OUT, detail=verdict.detail)
                 if envelope.simulated or not self._may_resend(envelope):
@@ -178,9 +182,11 @@ class Deliver:
                 # Our credentials are not the message's fault: it waits for whoever mends them, as long as it may.
                 words = _words(verdict.reason.value, verdict.detail)
                 return self._later(envelope, None, words) or verdict
+            case Rejected() if unsure and blame_of(verdict.reason) is not Blame.RECIPIENT:
+                return unknown  # `failed` would say that it was not sent; only a bad address proves that
             case Accepted() | Rejected() | Held() | Dropped() | Kept():
                 too_late = isinstance(verdict, Dropped) and verdict.status is Status.EXPIRED
-                return unknown if lost and too_late else verdict  # `expired` would say that it was not sent
+                return unknown if unsure and too_late else verdict  # so would `expired`
             case _:
                 assert_never(verdict)
 

@@ -129,6 +129,7 @@ def _settlement(
         provider_id=provider_id,
         due_at=now if due_at is None else due_at,
         granted=granted or claim.granted,
+        unsure=claim.unsure or any(one.outcome == "unknown" for one in done.attempts),
         attempts=done.attempts,
         captured=captured,
         suppress=suppress,

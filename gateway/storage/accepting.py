@@ -143,6 +143,7 @@ _INSERT_QUEUE: Final = insert_into(
         attempts=Kind.INT,
         losses=Kind.INT,
         granted=Kind.BOOL,
+        unsure=Kind.BOOL,
     ),
 )
 
@@ -356,8 +357,8 @@ def _delivery_values(row: DeliveryRow, notification_id: UUID, project: str, cate
 def _queue_values(row: DeliveryRow) -> Values:
     lease = row.lease
     if lease is None:
-        return (row.id, row.lane, row.due_at, row.deadline_at, None, 0, 0, 0, False)
-    return (row.id, row.lane, lease.until, row.deadline_at, lease.worker, 1, 0, 0, False)
+        return (row.id, row.lane, row.due_at, row.deadline_at, None, 0, 0, 0, False, False)
+    return (row.id, row.lane, lease.until, row.deadline_at, lease.worker, 1, 0, 0, False, False)
 
 
 def _entry(row: DeliveryRow, notification_id: UUID, project: str, now: int) -> ledger.Entry:

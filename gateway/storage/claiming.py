@@ -22,7 +22,7 @@ _PICK_POSTGRES: Final = Batch(
     """
     , picked AS MATERIALIZED (
         SELECT q.* FROM v CROSS JOIN LATERAL (
-            SELECT delivery_id, lane, due_at, leased_by, token, attempts, losses, granted
+            SELECT delivery_id, lane, due_at, leased_by, token, attempts, losses, granted, unsure
             FROM queue
             WHERE queue.lane = v.lane AND queue.due_at <= v.now
             ORDER BY due_at, delivery_id
@@ -166,7 +166,7 @@ def _pick_sqlite(lanes: int) -> Query:
     """SQLite knows no lateral join: one walk of the index per lane, in one statement."""
     walk = """
         SELECT * FROM (
-            SELECT delivery_id, lane, due_at, leased_by, token, attempts, losses, granted
+            SELECT delivery_id, lane, due_at, leased_by, token, attempts, losses, granted, unsure
             FROM queue
             WHERE lane = ${} AND due_at <= ${}
             ORDER BY due_at, delivery_id
@@ -208,6 +208,7 @@ def _claimed(queued: Values, row: Sequence[Any]) -> Claimed:
         token=queued[4] + 1,
         lost=queued[6] + (queued[3] is not None),
         granted=bool(queued[7]),
+        unsure=bool(queued[8]),
         created_at=row[16],
         due_at=row[17],
         deadline_at=row[18],

@@ -148,7 +148,7 @@ class Claimed(Row, frozen=True, kw_only=True):
 
     `token` must accompany its settlement. `attempts` counts those already recorded. `lost` counts the claims since the
     last settlement that ran out unsettled: each may have reached the provider. `granted` says that the recipient's rate
-    was paid.
+    was paid; `unsure` that an earlier attempt's answer was lost: it can end as `sent` or `unknown`, not as unsent.
     """
 
     id: UUID
@@ -176,6 +176,7 @@ class Claimed(Row, frozen=True, kw_only=True):
     deadline_at: int
     on_unknown: OnUnknown
     notification_created_at: int
+    unsure: bool = False
 
 
 class AttemptRow(Row, frozen=True, kw_only=True):
@@ -254,6 +255,7 @@ class Settlement(Row, frozen=True, kw_only=True):
     provider_id: str | None = None
     due_at: int
     granted: bool = False
+    unsure: bool = False
     attempts: tuple[AttemptRow, ...] = ()
     captured: CapturedRow | None = None
     suppress: SuppressionRow | None = None
@@ -684,8 +686,8 @@ class Store(Protocol):
     async def upkeep(self, rules: UpkeepRules, now: int) -> UpkeepReport:
         """Do one small round of housekeeping.
 
-        Expires what is past its deadline and not leased, finalises `sent` without a receipt, applies events that are
-        due, and prunes one slice of what is older than the rules say.
+        Expires what is past its deadline, not leased and not unsure, finalises `sent` without a receipt, applies events
+        that are due, and prunes one slice of what is older than the rules say.
         """
         ...
 

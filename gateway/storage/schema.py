@@ -200,6 +200,7 @@ QUEUE: Final = Table(
     _must("attempts", Integer),
     _must("losses", Integer),
     _must("granted", Boolean),
+    _must("unsure", Boolean),
     PrimaryKeyConstraint("delivery_id"),
     Index("queue_by_due", "lane", "due_at", "delivery_id"),
     Index("queue_by_deadline", "deadline_at"),

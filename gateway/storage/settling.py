@@ -73,11 +73,12 @@ _INSERT_ATTEMPTS: Final = insert_into(
 _WAIT_AGAIN: Final = Batch(
     """
     UPDATE queue
-    SET due_at = v.due_at, leased_by = NULL, granted = v.granted, attempts = queue.attempts + v.attempts, losses = 0
+    SET due_at = v.due_at, leased_by = NULL, granted = v.granted, attempts = queue.attempts + v.attempts, losses = 0,
+        unsure = v.unsure
     FROM v
     WHERE queue.delivery_id = v.id
     """,
-    columns(id=Kind.ID, due_at=Kind.INT, granted=Kind.BOOL, attempts=Kind.INT),
+    columns(id=Kind.ID, due_at=Kind.INT, granted=Kind.BOOL, attempts=Kind.INT, unsure=Kind.BOOL),
 )
 
 _LEAVE_QUEUE: Final = Batch("DELETE FROM queue WHERE delivery_id IN (SELECT id FROM v)", columns(id=Kind.ID))
@@ -154,7 +155,7 @@ def _delivery_values(settlement: Settlement) -> Values:
 
 
 def _queue_values(settlement: Settlement) -> Values:
-    return (settlement.id, settlement.due_at, settlement.granted, len(settlement.attempts))
+    return (settlement.id, settlement.due_at, settlement.granted, len(settlement.attempts), settlement.unsure)
 
 
 def _attempt_values(settlement: Settlement) -> list[Values]:

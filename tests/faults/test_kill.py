@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sqlite3
 import time
 
 import pytest
 
 from tests.faults.oracle import Ledger, all_settled, arrived, duplicates, final
-from tests.support.gateway import ADMIN, body, merged, running_gateway, smtp, write_config
+from tests.support.gateway import ADMIN, SECRET, body, merged, running_gateway, smtp, write_config
 from tests.support.process import GatewayProcess, serving
 from tests.support.smtp_server import SmtpServer
 
 CONNECTIONS = 8
-IN_HAND = 2 * CONNECTIONS
+IN_HAND = 4 * CONNECTIONS
 """The slots of a lane: the most that can be in flight in one process."""
 
 
@@ -25,6 +26,7 @@ def config_in(folder, sink: SmtpServer, *, database: str | None = None, **more):
     config = {
         "database": database or f"sqlite:///{folder}/gateway.db",
         "bootstrap_key": ADMIN,
+        "secret_key": SECRET,
         "templates": {"folder": str(nothing)},
         "server": {"lease_s": 2, "poll_s": 0.1},
         "logging": {"level": "error", "format": "json"},
@@ -109,6 +111,40 @@ async def test_two_workers_on_one_database_send_each_delivery_once(tmp_path, kin
             await all_settled(gw.client)
         by_worker = {mail.connection for mail in server.messages}
         assert len(by_worker) > CONNECTIONS, "both took part"
+
+
+@pytest.mark.postgres
+async def test_a_frozen_worker_that_thaws_sends_nothing_that_somebody_else_has_taken_over(tmp_path, postgres):
+    # Not on SQLite: whoever is frozen there in the middle of a write has frozen everybody.
+    database = await postgres.new_database()
+    async with SmtpServer() as server:
+        config = config_in(tmp_path, server, database=database)
+        async with running_gateway(tmp_path, config, work=False, database=database) as gw:
+            items = [body(f"user{number}@example.com", category="careful") for number in range(1000)]
+            answer = await gw.client.post("/v1/notifications/batch", json={"notifications": items})
+            accepted = {one["deliveries"][0]["id"] for one in answer.json()["results"]}
+        path = write_config(tmp_path / "worker.toml", config)
+        workers = [GatewayProcess(path, "work")]
+        try:
+            await server.wait_for_message(timeout=30, count=50)
+            workers[0].process.send_signal(signal.SIGSTOP)
+            workers.append(GatewayProcess(path, "work"))
+            async with running_gateway(tmp_path, config, work=False, database=database) as gw:
+                await all_settled(gw.client, within_s=30)  # the frozen one's leases run out after two seconds
+                before = await final(gw.client, accepted)
+                workers[0].process.send_signal(signal.SIGCONT)
+                assert await asyncio.gather(*[worker.stop() for worker in workers]) == [0, 0]
+                after = await final(gw.client, accepted)
+        finally:
+            for worker in workers:
+                worker.kill()
+        there = arrived(server)
+        missing = accepted - there.keys()
+        assert {after[one] for one in missing} <= {"unknown"}
+        assert len(missing) <= IN_HAND
+        assert duplicates(server) == 0
+        assert after == before, "the late worker's answers were refused"
+        assert before.keys() == accepted
 
 
 async def test_a_database_that_somebody_else_locks_delays_and_loses_nothing(tmp_path):

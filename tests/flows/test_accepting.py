@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-
-import pytest
+from collections import Counter
 
 from tests.support.gateway import body, running_gateway, smtp
 from tests.support.smtp_server import SmtpServer
@@ -182,12 +181,33 @@ async def test_explain_shows_no_body_more_than_a_masked_address_to_who_may_not_r
         assert "ada@example.com" not in str(one)
 
 
-@pytest.mark.parametrize("text", ["a\x00b", "\u2028", "😀" * 50])
-async def test_odd_characters_in_a_callers_own_fields_do_no_harm(tmp_path, text):
-    async with running_gateway(tmp_path, DEVELOPMENT) as gw:
-        answer = await gw.post(reference=text, tags=[text[:20]], metadata={"k": text})
-        assert answer.status_code in {202, 422}, answer.text
-        if answer.status_code == 202:
-            await gw.final(answer.json())
-            found = await gw.get(f"/v1/notifications/{answer.json()['id']}")
-            assert found["reference"] == text
+async def test_a_batch_with_suppressed_addresses_is_planned_right_and_gives_its_slots_back(tmp_path):
+    async with SmtpServer() as server, running_gateway(tmp_path, smtp(server)) as gw:
+        for number in range(0, 31, 3):
+            await gw.client.post("/v1/suppressions", json={"channel": "email", "address": f"user{number}@example.com"})
+        items = [body([{"email": f"User{n}@example.com"}, {"email": f"user{n + 1}@example.com"}]) for n in range(30)]
+        answer = await gw.client.post("/v1/notifications/batch", json={"notifications": items})
+        counts: Counter[tuple[str, str | None]] = Counter()
+        for number, result in enumerate(answer.json()["results"]):
+            assert result["status"] == 202
+            done = await gw.all_final(result["id"])
+            states = [(one["status"], one["reason"]) for one in done["deliveries"]]
+            wanted = [("skipped", "suppressed") if n % 3 == 0 else ("sent", None) for n in (number, number + 1)]
+            assert states == wanted, number
+            counts.update(states)
+        assert len(server.messages) == counts["sent", None]
+        assert sum(gw.gateway.dispatcher.in_hand().values()) == 0
+
+
+async def test_when_too_much_waits_a_send_is_told_to_come_back_and_what_was_accepted_stays(tmp_path):
+    async with running_gateway(tmp_path, {"environment": "development", "limits": {"waiting": 2}}, work=False) as gw:
+        first = await gw.send([{"email": "a@example.com"}, {"email": "b@example.com"}])
+        for _ in range(300):
+            answer = await gw.post()
+            if answer.status_code == 503:
+                break
+            await asyncio.sleep(0.01)
+        assert (answer.status_code, answer.json()["type"]) == (503, "/errors/unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.json()["retryable"] is True
+        assert (await gw.get(f"/v1/notifications/{first['id']}"))["counts"] == {"queued": 2}

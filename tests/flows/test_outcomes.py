@@ -209,3 +209,16 @@ async def test_nothing_is_sent_in_clear_where_tls_is_asked_for(tmp_path, trouble
         assert held["attempts"][0]["outcome"] == "retry"
         assert server.messages == []
         assert not any(command.startswith("MAIL") for command in server.commands)
+
+
+@pytest.mark.parametrize("then", ["refused", "too late"])
+async def test_a_lost_answer_is_not_forgotten_when_the_next_attempt_fails(tmp_path, then):
+    behaviour = Behaviour(on={"mail": ["250 2.1.0 OK", "550 5.7.1 no more of this"]}, keep_after=Do.DROP)
+    quick = {"categories": {"quick": {"expires_after_s": 600}}}
+    async with SmtpServer(behaviour) as server, running_gateway(tmp_path, smtp(server, **quick)) as gw:
+        answer = await gw.send(category="quick")
+        await gw.held(answer, "retry")
+        assert len(server.messages) == 1, "it did arrive"
+        gw.clock.advance(60 if then == "refused" else 601)
+        await gw.keep_house()
+        assert (await gw.final(answer))["status"] == "unknown"

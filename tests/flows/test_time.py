@@ -166,3 +166,25 @@ async def test_events_tell_the_story_in_order(tmp_path):
         assert all(before["at"] <= after["at"] for before, after in itertools.pairwise(events))
         assert {one["delivery_id"] for one in events[:-1]} == {answer["deliveries"][0]["id"]}
         assert len({one["id"] for one in events}) == len(events)
+
+
+async def test_what_went_over_a_channel_that_is_configured_no_more_is_not_retryable(tmp_path):
+    async with running_gateway(tmp_path, {"environment": "production", "channels": {"sms": {}}}) as gw:
+        failed = await gw.final(await gw.send({"phone": "+15550100001"}, channels=["sms"]))
+        assert (failed["status"], failed["reason"]) == ("failed", "account_problem")
+    async with running_gateway(tmp_path, {"environment": "production"}) as gw:
+        one = await gw.client.post(f"/v1/deliveries/{failed['id']}/retry")
+        assert (one.status_code, one.json()["errors"][0]["code"]) == (409, "not_retryable")
+        many = await gw.client.post("/v1/deliveries/retry", json={"ids": [failed["id"]]})
+        assert (many.status_code, many.json()["deliveries"]) == (202, [])
+
+
+async def test_what_waits_for_a_channel_that_is_configured_no_more_ends_at_its_deadline(tmp_path):
+    config = {"environment": "production", "channels": {"sms": {}}}
+    async with running_gateway(tmp_path, config, work=False) as gw:
+        answer = await gw.send({"phone": "+15550100001"}, channels=["sms"])
+    async with running_gateway(tmp_path, {"environment": "production"}) as gw:
+        gw.clock.advance(86_401)
+        await gw.keep_house()
+        late = await gw.final(answer)
+        assert (late["status"], late["reason"]) == ("expired", "expired")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+
 import msgspec
 import pytest
 
@@ -308,3 +311,46 @@ async def test_urgent_and_bulk_mail_meet_at_the_door_by_priority(tmp_path):
         envelope = place.envelope(await place.claim(priority=Priority.CRITICAL))
         assert envelope.priority == "critical"
         assert envelope.claim.on_unknown is OnUnknown.RESEND
+
+
+async def test_a_thousand_recipients_share_one_copy_of_a_file(tmp_path):
+    class Counting(Between):
+        loads = 0
+
+        async def attachments(self, *asked):
+            self.loads += 1
+            return await self.store.attachments(*asked)
+
+    one = Scripted()
+    async with house(tmp_path, one, wrap=Counting) as place:
+        content = base64.b64encode(b"\x00 file").decode()
+        file = {"filename": "a.bin", "content_type": "application/octet-stream", "content": content}
+        await place.send_many([f"user{number}@example.com" for number in range(5)], attachments=[file])
+        lease = Lease(worker="w", until=place.clock() + 60_000)
+        claims = await place.store.claim({"email:normal": 5}, lease, place.clock())
+        await asyncio.gather(*[place.deliver.deliver(place.envelope(claim)) for claim in claims])
+        contents = [message.content.attachments[0].content for message in one.seen]
+        assert contents == [b"\x00 file"] * 5
+        assert len({id(content) for content in contents}) == 1
+        assert place.store.loads == 1
+
+
+async def test_a_file_that_could_not_be_loaded_is_asked_for_again(tmp_path):
+    class Away(Between):
+        left = 1
+
+        async def attachments(self, *asked):
+            if self.left:
+                self.left -= 1
+                raise StoreUnavailable("locked")
+            return await self.store.attachments(*asked)
+
+    one = Scripted()
+    async with house(tmp_path, one, wrap=Away) as place:
+        file = {"filename": "a.bin", "content_type": "application/octet-stream", "content": "AAAA"}
+        await place.send(attachments=[file])
+        claim = await place.claim()
+        with pytest.raises(StoreUnavailable):
+            await place.deliver.deliver(place.envelope(claim))
+        assert isinstance((await place.deliver.deliver(place.envelope(claim))).verdict, Accepted)
+        assert one.seen[0].content.attachments[0].content == b"\x00\x00\x00"

@@ -30,6 +30,7 @@ from tests.support.clock import MovableClock
 from tests.support.smtp_server import Mail, SmtpServer
 
 ADMIN = "the-bootstrap-key-of-these-tests-0001"
+SECRET = "the-secret-key-of-these-tests-000000001"
 FINAL = frozenset({"delivered", "bounced", "failed", "unknown", "skipped", "captured", "expired", "cancelled", "sent"})
 """Where a delivery through SMTP comes to rest: `sent` is final where no receipts are expected."""
 
@@ -83,6 +84,7 @@ def settings_of(folder: Path, config: Config, *, database: str | None = None) ->
     known = {
         "database": database or f"sqlite:///{folder}/gateway.db",
         "bootstrap_key": ADMIN,
+        "secret_key": SECRET,
         "templates": {"folder": str(nothing)},
     }
     path = write_config(folder / "gateway.toml", merged(merged(known, QUICK), config))

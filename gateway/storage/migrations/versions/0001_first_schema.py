@@ -208,6 +208,7 @@ def _queue() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("losses", sa.Integer(), nullable=False),
         sa.Column("granted", sa.Boolean(), nullable=False),
+        sa.Column("unsure", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("delivery_id"),
         sqlite_with_rowid=False,
         postgresql_with=_BUSY,

@@ -18,8 +18,8 @@ nothing of the gateway.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import StrEnum
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast
 
@@ -37,8 +37,19 @@ from channels.contract import (
     Tools,
     Unknown,
 )
+from channels.testing_server import Do, HttpServer, Received, Reply
 
-__all__ = ["ChannelContract", "Facing", "Golden", "Recorder", "Shape"]
+__all__ = [
+    "ChannelContract",
+    "Facing",
+    "Golden",
+    "GoldenAnswer",
+    "GoldenRequest",
+    "HttpChannelContract",
+    "HttpFacing",
+    "Recorder",
+    "Shape",
+]
 
 _AT_ONCE: Final = 16  # servers at the same time; a hundred would starve each other of their short time limits
 _PATIENCE_S: Final = 20.0  # longer than any adapter under test may take with the short limits its tests set
@@ -273,6 +284,195 @@ class ChannelContract:
         for key in self.secrets:
             _require(str(self.settings[key]) not in detail, f"a secret in detail: {detail}")
         return cast("Outcome", outcome)
+
+
+class GoldenAnswer(NamedTuple):
+    """One row of a REST provider's documentation: this answer, and what the adapter must say to it.
+
+    `detail`: words that must be found in the outcome's detail, such as the provider's code.
+    """
+
+    name: str
+    reply: Reply
+    outcome: type[Outcome]
+    reason: Reason | None = None
+    after: float | None = None
+    provider_id: str | None = None
+    detail: str | None = None
+
+
+class GoldenRequest(NamedTuple):
+    """One message, and the request that it must become.
+
+    The body is compared as `json` or `form`, whole; of the headers, those named (lower case). `path` with its query.
+    """
+
+    name: str
+    message: Message
+    path: str
+    json: Any = None
+    form: Mapping[str, str] | None = None
+    headers: Mapping[str, str] = {}
+    method: str = "POST"
+
+
+class HttpChannelContract(ChannelContract):
+    """For adapters that speak HTTP: the failures of the wire come with it; say what the provider answers and wants.
+
+        class TestPigeon(HttpChannelContract):
+            channel = PigeonChannel
+            settings = {"base_url": "https://api.example.com", "token": "s3cret"}
+            secrets = ("token",)
+            accepted = Reply(202, json={"id": "m1"})
+            answers = (GoldenAnswer("gone", Reply(410), Rejected, Reason.ADDRESS_DEAD), ...)
+            requests = (GoldenRequest("text", message(...), "/v1/messages", json={...}), ...)
+
+            def message(self, number): ...
+
+    `facing` builds the adapter from `settings` with `base_url` replaced by the server's and `short` added: time limits
+    in which the suite does not become slow. Adapters whose address is found otherwise replace `pointed_at`.
+    """
+
+    accepted: ClassVar[Reply]
+    """What the provider answers to a message that it takes."""
+    answers: ClassVar[Sequence[GoldenAnswer]] = ()
+    requests: ClassVar[Sequence[GoldenRequest]] = ()
+    short: ClassVar[Mapping[str, Any]] = {
+        "connections": 3,
+        "connect_timeout_s": 1.0,
+        "read_timeout_s": 0.5,
+        "total_timeout_s": 2.0,
+        "proxy": "direct",
+    }
+    unread_success: ClassVar[bool] = True
+    """Whether a 200 with a page of HTML is `Unknown`; not for a provider whose status alone says it all."""
+    callers_endpoint: ClassVar[bool] = False
+    """Whether the address is a caller's own (webhooks): then nothing it does may be blamed on provider or account."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Fill in what `ChannelContract` wants from what this class wants."""
+        super().__init_subclass__(**kwargs)
+        if not hasattr(cls, "accepted"):
+            return  # a class in between
+        # CLOSED_BEFORE_SENDING and SILENT_BEFORE_SENDING happen within the TLS handshake: only there is it certain.
+        cls.shapes = {
+            Shape.ACCEPTS: cls.accepted,
+            Shape.REFUSED: Do.REFUSE,
+            Shape.CLOSED_BEFORE_SENDING: Do.HANG_UP,
+            Shape.CLOSED_AFTER_SENDING: Do.CLOSE,
+            Shape.HALF_ANSWER: Do.HALF_BODY,
+            Shape.GARBAGE_ANSWER: Do.GARBAGE,
+            Shape.SILENT_BEFORE_SENDING: Do.NO_HANDSHAKE,
+            Shape.SILENT_AFTER_SENDING: Do.SILENCE,
+        }
+        cls.golden = tuple(Golden(row.name, row.reply, row.outcome, row.reason, row.after) for row in cls.answers)
+        cls.recovers = [Do.SILENCE, cls.accepted]
+
+    def pointed_at(self, url: str) -> Mapping[str, Any]:
+        """Give the settings for a server at `url`."""
+        return {**self.settings, "base_url": url, **self.short}
+
+    def counts(self, request: Received) -> bool:
+        """Say whether a request carries a message; look-ups and tokens do not."""
+        return request.method == "POST"
+
+    @asynccontextmanager
+    async def facing(self, behaviour: Any, recorder: Recorder) -> AsyncGenerator[HttpFacing, None]:
+        """Start a server that answers so, and the adapter for it."""
+        async with HttpServer(behaviour) as server:
+            settings = msgspec.convert(dict(self.pointed_at(server.url)), self.channel.Settings)
+            channel: Channel = self.channel(settings, recorder.tools)
+            try:
+                yield HttpFacing(channel, server, self.counts)
+            finally:
+                await channel.aclose()
+
+    async def test_requests_are_what_the_provider_documents(self) -> None:
+        """Each golden request, compared as data."""
+        wrong: list[str] = []
+        for row in self.requests:
+            async with self.facing(self.accepted, Recorder()) as facing:
+                outcome = await self._send(facing.channel, row.message)
+                sent = [request for request in facing.server.requests if self.counts(request)]
+                _require(len(sent) == 1, f"{row.name}: {len(sent)} requests, outcome {outcome!r}")
+                wrong += [f"{row.name}: {each}" for each in _differences(row, sent[0])]
+        _require(not wrong, "\n".join(wrong))
+
+    async def test_answers_are_read_to_the_last_word(self) -> None:
+        """The provider's id and its codes, where a row names them."""
+        wrong: list[str] = []
+        outcomes = await self._outcomes([row.reply for row in self.answers], Recorder())
+        for row, outcome in zip(self.answers, outcomes, strict=True):
+            if row.provider_id is not None and getattr(outcome, "provider_id", None) != row.provider_id:
+                wrong.append(f"{row.name}: {outcome!r}, expected the id {row.provider_id}")
+            if row.detail is not None and row.detail not in (outcome.detail or ""):
+                wrong.append(f"{row.name}: {outcome!r}, expected {row.detail!r} in the detail")
+        _require(not wrong, "\n".join(wrong))
+
+    async def test_answers_nobody_documented_follow_the_house_rules(self) -> None:
+        """An unheard-of 5xx is Unknown, an unheard-of 4xx Retry, 429 waits, a redirect is no success."""
+        later = {"Retry-After": "7"}
+        replies = [Reply(418), Reply(599), Reply(429, later), Reply(503, later), Reply(302, {"Location": "/elsewhere"})]
+        teapot, broken, many, down, moved = await self._outcomes(replies, Recorder())
+        _require(isinstance(teapot, Retry), f"418: {teapot!r}")
+        _require(isinstance(broken, Unknown), f"599: {broken!r}")
+        _require(isinstance(many, Retry) and many.after == 7, f"429 with Retry-After: 7: {many!r}")  # noqa: PLR2004
+        _require(isinstance(down, Retry), f"503: {down!r}")
+        _require(not isinstance(moved, Accepted), f"302: {moved!r}")
+        if self.callers_endpoint:
+            for outcome in (teapot, broken, many, down, moved):
+                reason = getattr(outcome, "reason", None)
+                _require(reason is Reason.RETRY, f"a caller's endpoint is blamed on the provider: {outcome!r}")
+
+    async def test_an_endless_answer_ends(self) -> None:
+        """Read to the limit, in time, and never an exception."""
+        for behaviour in (Do.ENDLESS_BODY, Do.ENDLESS_HEAD):
+            async with self.facing(behaviour, Recorder()) as facing:
+                await self._send(facing.channel, self.message(1))
+
+    async def test_a_page_instead_of_an_answer_is_not_success(self) -> None:
+        """A captive portal or a wrong address answers 200 too."""
+        if self.unread_success:
+            page = Reply(200, {"Content-Type": "text/html"}, "<html><body>Welcome</body></html>")
+            (outcome,) = await self._outcomes([page], Recorder())
+            _require(isinstance(outcome, Unknown), f"200 with HTML: {outcome!r}")
+
+    async def test_the_same_message_is_the_same_request_at_every_attempt(self) -> None:
+        """Providers with idempotency keys compare the body, and refuse another one under the same key."""
+        async with self.facing(self.accepted, Recorder()) as facing:
+            first = self.message(1)
+            await self._send(facing.channel, first)
+            await self._send(facing.channel, msgspec.structs.replace(first, attempt=2))
+            bodies = [request.body for request in facing.server.requests if self.counts(request)]
+            _require(len(bodies) == 2 and bodies[0] == bodies[1], "attempts differ")  # noqa: PLR2004
+
+
+class HttpFacing(NamedTuple):
+    """A channel and the HTTP server it talks to."""
+
+    channel: Channel
+    server: HttpServer
+    counts: Callable[[Received], bool]
+
+    def received(self) -> int:
+        """How many requests carried a message."""
+        return sum(1 for request in self.server.requests if self.counts(request))
+
+
+def _differences(row: GoldenRequest, sent: Received) -> list[str]:
+    wrong: list[str] = []
+    if (sent.method, sent.target) != (row.method, row.path):
+        wrong.append(f"{sent.method} {sent.target}, expected {row.method} {row.path}")
+    wrong += [
+        f"header {name}: {sent.headers.get(name)!r}, expected {value!r}"
+        for name, value in row.headers.items()
+        if sent.headers.get(name) != value
+    ]
+    if row.json is not None and sent.json() != row.json:
+        wrong.append(f"body {sent.json()!r}, expected {row.json!r}")
+    if row.form is not None and sent.form() != dict(row.form):
+        wrong.append(f"form {sent.form()!r}, expected {dict(row.form)!r}")
+    return wrong
 
 
 def _require(true: object, words: str) -> None:

@@ -31,7 +31,7 @@ from gateway.api.context import ApiContext
 from gateway.api.exchange import AsgiApp
 from gateway.clock import Clock
 from gateway.config.development import kept_secret, state_folder
-from gateway.config.settings import BreakerSettings, ChannelSettings, Rate, Settings
+from gateway.config.settings import BreakerSettings, ChannelSettings, Rate, Secret, Settings
 from gateway.errors import GatewayError
 from gateway.middleware.breaker import Breaker
 from gateway.middleware.rate_limit import KeyLimiter, provider_pace
@@ -173,6 +173,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         store=store,
         unsubscribe_url=links.url,
         sender=_sender(settings),
+        destinations=_destinations(settings),
     )
     deliver = Deliver(
         store=store,
@@ -350,6 +351,16 @@ def _sender(settings: Settings) -> str:
     host = urlsplit(settings.public_url).hostname or "localhost"
     domain = "localhost" if host.replace(".", "").isdigit() or ":" in host else host
     return f"{settings.templates.product} <no-reply@{domain}>"
+
+
+def _destinations(settings: Settings) -> dict[tuple[str, str], str]:
+    """Read what stands behind each configured name: its one address, whatever the adapter calls it."""
+    found: dict[tuple[str, str], str] = {}
+    for channel, names in settings.destinations.items():
+        for name, keys in names.items():
+            for value in list(keys.values())[:1]:
+                found[channel, name] = value.reveal() if isinstance(value, Secret) else value
+    return found
 
 
 def _senders(settings: Settings) -> list[EmailPattern]:

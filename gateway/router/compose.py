@@ -61,16 +61,27 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Composer:
-    """Builds messages. Holds the renderer and the store (for pinned templates and attachments)."""
+    """Builds messages. Holds the renderer and the store (for pinned templates and attachments).
+
+    `destinations`: by channel and configured name, the address that stands behind it; often a secret.
+    """
 
     def __init__(
-        self, *, renderer: Renderer, rules: Rules, store: Store, unsubscribe_url: UnsubscribeUrl, sender: str
+        self,
+        *,
+        renderer: Renderer,
+        rules: Rules,
+        store: Store,
+        unsubscribe_url: UnsubscribeUrl,
+        sender: str,
+        destinations: Mapping[tuple[str, str], str],
     ) -> None:
         self._renderer = renderer
         self._rules = rules
         self._store = store
         self._unsubscribe_url = unsubscribe_url
         self._sender = sender
+        self._destinations = destinations
         self._requests = _Recent(_DECODE_STORED)
         self._files = _Files(store.attachments)
         self._addressees = msgspec.json.Decoder(Addressee)
@@ -131,7 +142,7 @@ class Composer:
         return Message(
             id=name,
             kind=subject.channel,
-            to=subject.address,
+            to=self._destinations.get((subject.channel, subject.address), subject.address),
             to_name=who.name,
             sender=sender,
             content=_with_files(content, subject.attachments),

@@ -360,7 +360,7 @@ class Deliver:
         decision = self._staging.decide(
             mode=claim.mode,
             channel=claim.channel,
-            to=message.to,
+            to=claim.address,
             cc=cc,
             bcc=bcc,
             stored_user=claim.user_id,

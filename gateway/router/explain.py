@@ -216,7 +216,7 @@ class Explaining:
         decision = self._staging.decide(
             mode=caller.mode,
             channel=planned.target.channel,
-            to=message.to,
+            to=planned.target.address or "",
             cc=message.options.get("cc", []),
             bcc=message.options.get("bcc", []),
             stored_user=planned.target.user_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -17,7 +17,16 @@ from channels.contract import Attachment
 from channels.mime import header_faults, parse_mailbox
 from gateway.config.settings import LimitSettings
 from gateway.errors import Code, Fault, invalid
-from gateway.model.addresses import AddressFault, locale_fault, match_key, normalise_email, timezone_fault
+from gateway.model.addresses import (
+    AddressFault,
+    address_of,
+    locale_fault,
+    match_key,
+    normalise_email,
+    normalise_phone,
+    recipient_key,
+    timezone_fault,
+)
 from gateway.model.patterns import EmailPattern, cut_email
 from gateway.model.requests import EmailOverrides, Recipient, SendRequest, TemplateChoice, recipients
 from gateway.model.simulator import outcome_of
@@ -31,6 +40,7 @@ from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, Rules
 
 _ADDRESS_KEYS: Final = ("email", "phone", "slack", "discord", "teams", "telegram", "web_push", "mobile_push", "webhook")
 _ENCODE: Final = msgspec.json.Encoder().encode
+_SORTED: Final = msgspec.json.Encoder(order="sorted").encode
 _EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 """Beyond these a time, or one that is reckoned from it, cannot be written as RFC 3339 in UTC."""
@@ -223,19 +233,31 @@ def _explicit(request: SendRequest, category: CategoryRule | None) -> bool:
 
 
 def _address(channel: str, one: Recipient, where: str, faults: list[Fault]) -> str | None:
-    key = "phone" if channel == "sms" else channel
-    given: Any = getattr(one, key, None)
+    """Read and normalise a recipient's address on a channel. A browser's subscription becomes its JSON, sorted."""
+    given = address_of(channel, one)
     if given is None:
         return None
-    if channel != "email":
-        return given if isinstance(given, str) else None
+    if not isinstance(given, str):
+        return _SORTED(given).decode()
+    try:
+        return _normalised(channel, given)
+    except AddressFault as fault:
+        faults.append(Fault(f"{where}.{recipient_key(channel)}", fault.code, str(fault)))
+        return None
+
+
+def _normalised(channel: str, given: str) -> str:
     if outcome_of(channel, given) is not None:
         return given.strip().lower()
-    try:
-        return normalise_email(given)
-    except AddressFault as fault:
-        faults.append(Fault(f"{where}.email", Code(fault.code), str(fault)))
-        return None
+    match channel:
+        case "email":
+            return normalise_email(given)
+        case "sms":
+            return normalise_phone(given)
+        case _ if not given.isprintable():
+            raise AddressFault("An address must not contain control characters.", Code.HEADER_INJECTION)
+        case _:
+            return given
 
 
 def _target(position: int, channel: str, address: str | None, own: bytes) -> Target:

@@ -172,7 +172,7 @@ def _captured(
         notification_id=claim.notification_id,
         project=claim.project,
         channel=claim.channel,
-        to=message.to,
+        to=claim.address,  # a destination by its name: behind it stands a secret
         original_to=claim.address,
         subject=content.subject,
         text=content.text,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import warnings
+from functools import partial
 
 import aiohttp.abc
 import httpx
 import pytest
+import uvloop
 
 from channels.contract import Reason, Tools
 from channels.http import Answer, MaybeSent, NotSent, Wire, WireSettings, result_of
@@ -20,6 +23,8 @@ from tests.support.tls import make_certificates
 TOOLS = Tools(provider="test", now=lambda: 1_795_000_000.0, log=lambda *_, **__: None, random=lambda: 0.5)
 SECRET = "s3cret-token"
 PERSON = "ada@example.com"
+BEFORE = (Do.REFUSE, Do.HANG_UP, Do.NO_HANDSHAKE)
+AFTER = (Do.CLOSE, Do.RESET, Do.HALF_HEAD, Do.HALF_BODY, Do.GARBAGE, Do.SILENCE, Do.STALL, Do.ENDLESS_HEAD)
 
 
 def wire_to(url, *, resolver=None, environ=None, **settings):
@@ -54,7 +59,7 @@ def assert_says_nothing_private(result, server):
 # --- not sent -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [Do.REFUSE, Do.HANG_UP, Do.NO_HANDSHAKE])
+@pytest.mark.parametrize("how", BEFORE)
 async def test_what_fails_before_a_connection_is_ready_is_not_sent(how):
     async with HttpServer(how) as server:
         result = await post(server.url, connect_timeout_s=0.3)
@@ -176,16 +181,24 @@ async def test_a_path_with_line_breaks_cannot_smuggle_a_request():
 # --- maybe sent -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "how",
-    [Do.CLOSE, Do.RESET, Do.HALF_HEAD, Do.HALF_BODY, Do.GARBAGE, Do.SILENCE, Do.STALL, Do.ENDLESS_HEAD],
-)
+@pytest.mark.parametrize("how", AFTER)
 async def test_what_fails_after_the_request_went_out_may_have_been_sent(how):
     async with HttpServer(how) as server:
         result = await post(server.url)
         assert isinstance(result, MaybeSent)
         assert len(server.requests) == 1
         assert_says_nothing_private(result, server)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [(Do.SILENCE, "sent; no answer for 0.2 s"), (Do.STALL, "the answer (HTTP 200) broke off")],
+)
+async def test_silence_ends_long_before_the_total_time(how, words):
+    async with HttpServer(how) as server:
+        started = asyncio.get_running_loop().time()
+        assert await post(server.url, read_timeout_s=0.2, total_timeout_s=30) == MaybeSent(words)
+        assert asyncio.get_running_loop().time() - started < 5
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
@@ -245,32 +258,10 @@ async def test_a_fresh_connection_that_ended_before_it_was_used_is_not_sent():
 
 
 async def test_an_answer_that_trickles_ends_with_the_total_time():
-    async def trickle(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        try:
-            while not reader.at_eof():
-                writer.write(b"x")
-                await asyncio.wait([asyncio.ensure_future(reader.read(1))], timeout=0.05)
-        finally:
-            writer.close()
-
-    served: list[asyncio.Task] = []
-    server = await asyncio.start_server(
-        lambda reader, writer: served.append(asyncio.ensure_future(trickle(reader, writer))), "127.0.0.1", 0
-    )
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        wire = wire_to(url, read_timeout_s=1.0, total_timeout_s=0.5)
+    async with HttpServer(Do.TRICKLE) as server:
         started = asyncio.get_running_loop().time()
-        result = await wire.get("/")
+        result = await post(server.url, read_timeout_s=1.0, total_timeout_s=0.5)
         took = asyncio.get_running_loop().time() - started
-        await wire.aclose()
-    finally:
-        server.close()
-        for task in served:
-            task.cancel()
-        await asyncio.gather(*served, return_exceptions=True)
     assert result == MaybeSent("the answer (HTTP 200) broke off")
     assert 0.4 < took < 3
 
@@ -337,6 +328,20 @@ async def test_connections_are_kept():
         assert server.connections == 1
 
 
+async def test_connections_with_tls_are_kept_and_replaced_too(tmp_path):
+    certificates = make_certificates(tmp_path)
+    async with HttpServer(tls=certificates.server_context()) as server:
+        wire = wire_to(server.url, ca_file=str(certificates.ca_file))
+        for _ in range(5):
+            await wire.post("/", json={})
+        assert server.connections == 1
+        server.cut()
+        await asyncio.wait_for(server.left.wait(), 5)
+        assert isinstance(await wire.post("/", json={}), Answer)
+        await wire.aclose()
+        assert (server.connections, len(server.requests)) == (2, 6)
+
+
 async def test_kept_connections_that_the_server_closed_are_replaced_unseen():
     async with HttpServer() as server:
         wire = wire_to(server.url, connections=4)
@@ -356,7 +361,8 @@ async def test_a_close_that_our_loop_has_not_heard_of_yet_is_noticed_before_writ
         wire = wire_to(server.url, connections=1)
         await wire.post("/", json={})
         raw = next(iter(server._writers)).get_extra_info("socket")
-        socket.socket(fileno=socket.dup(raw.fileno())).shutdown(socket.SHUT_RDWR)
+        with socket.socket(fileno=os.dup(raw.fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
         result = await wire.post("/again", json={})
         await wire.aclose()
         assert isinstance(result, Answer)
@@ -383,9 +389,8 @@ async def test_idle_connections_are_closed_by_us():
         wire = wire_to(server.url, idle_s=0.05)
         await wire.post("/", json={})
         assert server.open == 1
-        async with asyncio.timeout(5):
-            while server.open:
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(server.left.wait(), 5)
+        assert server.open == 0
         await wire.aclose()
 
 
@@ -464,3 +469,24 @@ async def test_the_httpx_client_neither_follows_redirects_nor_keeps_cookies_nor_
         assert [request.path for request in server.requests] == ["/", "/again", "/endless"]
 
 
+# --- the other event loop -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        *(partial(test_what_fails_before_a_connection_is_ready_is_not_sent, how) for how in BEFORE),
+        *(partial(test_what_fails_after_the_request_went_out_may_have_been_sent, how) for how in AFTER),
+        test_a_fresh_connection_that_ended_before_it_was_used_is_not_sent,
+        test_kept_connections_that_the_server_closed_are_replaced_unseen,
+        test_a_close_that_our_loop_has_not_heard_of_yet_is_noticed_before_writing,
+        test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one,
+        test_an_answer_before_the_body_was_read_is_the_answer_and_ends_the_connection,
+        test_cancelled_requests_lose_no_slot,
+        test_a_large_body_arrives_whole,
+    ],
+    ids=lambda scenario: getattr(scenario, "__name__", None) or scenario.args[0],
+)
+def test_the_same_holds_on_the_loop_that_the_gateway_runs_on(scenario):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())

@@ -1,7 +1,6 @@
 """What follows an outcome, and when: never too early, never beyond the deadline, never all at once."""
 
 import math
-from email.utils import formatdate
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,6 @@ from gateway.middleware.retry import (
     after_unknown,
     classify,
     next_attempt_at,
-    parse_retry_after,
 )
 from gateway.model.states import OnUnknown
 
@@ -178,52 +176,3 @@ def test_a_last_interval_is_shortened_to_fit_but_not_below_half():
 
 def test_a_clock_set_back_before_the_acceptance_still_plans_the_next_attempt():
     assert when(now=NOW - 10 * DAY) == NOW - 10 * DAY + 3750
-
-
-# --- Retry-After ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("120", 120.0),
-        (" 120 ", 120.0),
-        ("0", 0.0),
-        ("0.25", 0.25),
-        (".5", 0.5),
-        ("1.", 1.0),
-        ("315576000", 315_576_000.0),
-        (formatdate(1_000_060, usegmt=True), 60.0),
-        (formatdate(999_000, usegmt=True), 0.0),
-        ("Monday, 12-Jan-70 13:47:40 GMT", 60.0),
-        ("Mon Jan 12 13:47:40 1970", 60.0),
-        ("-5", None),
-        ("-0.5", None),
-        ("", None),
-        ("soon", None),
-        ("1e3", None),
-        ("nan", None),
-        ("inf", None),
-        ("1,5", None),
-        ("0x10", None),
-        ("\u0661\u0662", None),
-        ("12 seconds", None),
-        ("Mon, 99 Foo 2026 99:99:99 GMT", None),
-        ("Fri, 31 Dec 99999999999 23:59:59 GMT", None),
-        ("x" * 10_000, None),
-        ("9" * 10_000, math.inf),
-    ],
-)
-def test_a_retry_after_is_read_in_every_form_that_providers_send(text, seconds):
-    assert parse_retry_after(text, 1_000_000.0) == seconds
-
-
-@given(st.text(max_size=80))
-def test_any_retry_after_is_seconds_or_nothing(text):
-    found = parse_retry_after(text, 1_000_000.0)
-    assert found is None or found >= 0
-
-
-@given(st.integers(0, 4_000_000_000), st.integers(0, 4_000_000_000))
-def test_a_date_is_the_time_left_until_it(at, now):
-    assert parse_retry_after(formatdate(at, usegmt=True), float(now)) == max(0, at - now)

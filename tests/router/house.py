@@ -224,6 +224,7 @@ async def _assemble(
             store=store,
             unsubscribe_url=lambda _: "https://example.com/unsubscribe/x",
             sender="Shop <shop@example.com>",
+            destinations={},
         ),
         staging=Staging(settings.environment, settings.staging),
         simulator=Simulator(store, clock, IdSource()),

@@ -125,7 +125,7 @@ def test_a_kept_message_shows_all_of_it():
     assert (kept.status, kept.final) == (Status.CAPTURED, True)
     shown = kept.captured
     assert shown is not None
-    assert (shown.id, shown.to, shown.original_to) == (CAPTURED, "ada@example.com", "Ada@example.com")
+    assert (shown.id, shown.to, shown.original_to) == (CAPTURED, "Ada@example.com", "Ada@example.com")
     assert (shown.subject, shown.text, shown.html) == ("Hello", "text", "<p>text</p>")
     assert shown.raw == b"raw of dlv_1"
     assert msgspec.json.decode(shown.headers)["cc"] == ["boss@example.com"]

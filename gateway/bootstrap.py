@@ -55,6 +55,7 @@ from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
 from gateway.router.simulate import PROVIDER, Simulator
+from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.upkeep import Upkeep
 from gateway.storage.contract import Claimed, Settlement, Store, StoreUnavailable
@@ -114,6 +115,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     authentication: Authentication
     hub: CapturedHub
     unsubscribe_links: UnsubscribeLinks
+    reports: Reports
     metrics: Metrics
     clock: Clock
     id_source: IdSource
@@ -256,6 +258,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         authentication=Authentication(store, settings.limits, settings.bootstrap_key),
         hub=hub,
         unsubscribe_links=links,
+        reports=Reports(store=store, providers=providers, clock=clock, id_source=id_source, log=log),
         metrics=metrics,
         clock=clock,
         id_source=id_source,
@@ -495,6 +498,7 @@ def api(gateway: Gateway, *, works: bool = False) -> AsgiApp:
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,
             unsubscribe_links=gateway.unsubscribe_links,
+            reports=gateway.reports,
             clock=gateway.clock,
             ids=gateway.id_source,
             log=gateway.log,

@@ -17,6 +17,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
 from gateway.api import (
+    callbacks,
     captured,
     deliveries,
     figures,
@@ -48,6 +49,7 @@ def operations() -> tuple[Operation, ...]:
         *notifications.OPERATIONS,
         *deliveries.OPERATIONS,
         *captured.operations(),
+        *callbacks.OPERATIONS,
         *templates.OPERATIONS,
         *suppressions.OPERATIONS,
         *keys.OPERATIONS,

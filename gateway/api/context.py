@@ -20,6 +20,7 @@ from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
 from gateway.router.changes import Changes
 from gateway.router.explain import Explaining
+from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.storage.contract import Store
 
@@ -54,6 +55,7 @@ class ApiContext:
     metrics: Metrics
     limiter: KeyLimiter
     captured_hub: CapturedHub
+    reports: Reports
     unsubscribe_links: UnsubscribeLinks
     clock: Callable[[], int]
     ids: IdSource

@@ -49,6 +49,7 @@ _PREFIXES: Final = (
 _PATH_WORDS: Final = {
     "key": ("The template's key.", "welcome"),
     "channel": ("The channel's name.", "email"),
+    "provider": ("The configured provider's name.", "smtp-main"),
     "address": ("The address, percent-encoded.", "ada@example.com"),
 }
 _REQUEST_HEADERS: Final = {
@@ -138,6 +139,9 @@ def _operation(
     }
     if not operation.open:
         written["security"] = [{"key": []}]
+    if operation.untouched:
+        anything = {"schema": {"type": "string", "format": "binary"}}
+        written["requestBody"] = {"required": False, "content": {"*/*": anything}}
     if operation.body is not None:
         written["requestBody"] = {
             "required": operation.body.required,
@@ -215,6 +219,8 @@ def problems_of(operation: Operation) -> list[ProblemType]:
         found += [UNAUTHORIZED, FORBIDDEN, RATE_LIMITED]
     if operation.body is not None:
         found += [MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE]
+    if operation.untouched:
+        found.append(TOO_LARGE)
     if "{" in operation.path:
         found.append(NOT_FOUND)
     return found

@@ -47,6 +47,8 @@ class Call(msgspec.Struct, Generic[Q, B], frozen=True, kw_only=True, gc=False):
     body: B
     raw: bytes
     headers: Mapping[bytes, bytes]
+    query_string: str = ""
+    """As it was sent; only untouched operations look at it."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -92,6 +92,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     act: Act
     scopes: tuple[states.Scope, ...] = ()
     open: bool = False
+    untouched: bool = False
+    """Body and query are handed over as they came, whatever they are: for callbacks, whose bytes are signed."""
     query: type[Query] = NoQuery
     body: BodyRule | None = None
     answer: AnswerRule
@@ -125,6 +127,12 @@ class _Runner:
             _pay(context, known, now)
             require(caller, operation.scopes)
         query_string: bytes = scope["query_string"]
+        if operation.untouched:
+            raw = await read_body(receive, headers, self.body_limit, self.budget)
+            try:
+                return await self._act(context, scope, exchange, caller, self.no_query, None, raw, headers)
+            finally:
+                self.budget.done(raw)
         query = self.query.read(query_string) if query_string else self.no_query
         if operation.body is None or self.decoder is None:
             return await self._act(context, scope, exchange, caller, query, None, b"", headers)
@@ -154,6 +162,7 @@ class _Runner:
             body=body,
             raw=raw,
             headers=headers,
+            query_string=scope["query_string"].decode("latin-1"),
         )
         return self.operation.act(context, call)
 

@@ -37,6 +37,10 @@ class Providers:
         """List a channel's providers, first to last."""
         return self._by_channel.get(channel, ())
 
+    def named(self, name: str) -> ProviderHandle | None:
+        """Find one by its name."""
+        return self._by_name.get(name)
+
     def all(self) -> list[ProviderHandle]:
         """List every provider."""
         return list(self._by_name.values())

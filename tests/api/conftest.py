@@ -78,6 +78,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,
             unsubscribe_links=gateway.unsubscribe_links,
+            reports=gateway.reports,
             clock=gateway.clock,
             ids=gateway.id_source,
             log=gateway.log,

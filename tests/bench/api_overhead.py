@@ -55,6 +55,8 @@ def _ours() -> Any:
             metrics=Metrics(),
             limiter=KeyLimiter(),
             captured_hub=CapturedHub(),
+            reports=unused,
+            unsubscribe_links=unused,
             clock=lambda: time.time_ns() // 1_000_000,
             ids=IdSource(),
             log=get_logger("bench"),

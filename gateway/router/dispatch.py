@@ -53,13 +53,15 @@ class Lane:
     channel: str
     slots: int
     in_hand: int = 0
+    asked: int = 0
+    """Slots reserved while the store is asked for work."""
     backlog: bool = True
     closed_until: int = 0
 
     @property
     def free(self) -> int:
         """Count the slots nobody holds."""
-        return self.slots - self.in_hand
+        return self.slots - self.in_hand - self.asked
 
 
 @dataclass(slots=True)
@@ -212,7 +214,7 @@ class Dispatcher:
             return False
         lease = Lease(worker=self._worker, until=now + self._lease_ms)
         for name, count in wanted.items():
-            self._lanes[name].in_hand += count  # reserved while the store is asked
+            self._lanes[name].asked += count
             self._lanes[name].backlog = False  # `waiting` may say otherwise meanwhile
         claims: list[Claimed] = []
         try:
@@ -225,7 +227,7 @@ class Dispatcher:
                 self._lanes[name].backlog = True
         finally:
             for name, count in wanted.items():
-                self._lanes[name].in_hand -= count
+                self._lanes[name].asked -= count
         if self._stopping:
             await self._give_back([(claim.id, claim.token) for claim in claims])
             return False

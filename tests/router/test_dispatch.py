@@ -29,7 +29,7 @@ def people(count: int) -> list[str]:
 
 async def idle(place) -> None:
     """Wait until the dispatcher has seen that nothing waits: from then on what is accepted is born leased."""
-    await soon(lambda: not any(lane.backlog or lane.in_hand for lane in place.dispatcher._lanes.values()))
+    await soon(lambda: not any(lane.backlog or lane.in_hand or lane.asked for lane in place.dispatcher._lanes.values()))
 
 
 class Claims(Between):

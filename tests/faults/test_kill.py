@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from tests.faults.oracle import Ledger, all_settled, arrived, duplicates, final
-from tests.support.gateway import ADMIN, SECRET, body, merged, running_gateway, smtp, write_config
+from tests.faults.oracle import Ledger, all_settled, arrived, duplicates, few_left, final
+from tests.support.gateway import ADMIN, FINAL, SECRET, body, merged, running_gateway, smtp, write_config
 from tests.support.process import GatewayProcess, serving
 from tests.support.smtp_server import SmtpServer
 
@@ -130,9 +130,12 @@ async def test_a_frozen_worker_that_thaws_sends_nothing_that_somebody_else_has_t
             workers[0].process.send_signal(signal.SIGSTOP)
             workers.append(GatewayProcess(path, "work"))
             async with running_gateway(tmp_path, config, work=False, database=database) as gw:
-                await all_settled(gw.client, within_s=30)  # the frozen one's leases run out after two seconds
+                # The frozen one's leases run out after two seconds. Frozen between two messages of the database's
+                # protocol it holds the rows of that statement until it thaws; everything else is taken over.
+                await few_left(gw.client, IN_HAND, within_s=12)
                 before = await final(gw.client, accepted)
                 workers[0].process.send_signal(signal.SIGCONT)
+                await all_settled(gw.client)
                 assert await asyncio.gather(*[worker.stop() for worker in workers]) == [0, 0]
                 after = await final(gw.client, accepted)
         finally:
@@ -143,8 +146,9 @@ async def test_a_frozen_worker_that_thaws_sends_nothing_that_somebody_else_has_t
         assert {after[one] for one in missing} <= {"unknown"}
         assert len(missing) <= IN_HAND
         assert duplicates(server) == 0
-        assert after == before, "the late worker's answers were refused"
-        assert before.keys() == accepted
+        settled = {one for one, status in before.items() if status in FINAL}
+        assert len(settled) >= len(accepted) - IN_HAND
+        assert {one: after[one] for one in settled} == {one: before[one] for one in settled}, "late answers are refused"
 
 
 async def test_a_database_that_somebody_else_locks_delays_and_loses_nothing(tmp_path):
@@ -156,7 +160,8 @@ async def test_a_database_that_somebody_else_locks_delays_and_loses_nothing(tmp_
             load = asyncio.create_task(ledger.load(client, categories=["default", "careful"]))
             await ledger.until_accepted(50)
             other = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None, timeout=10)
-            for held_s in (1.0, 2.6):  # within what a write waits for, and beyond it
+            # Within what a write waits for, and beyond what one waits that came while another did.
+            for held_s in (1.0, 4.5):
                 other.execute("BEGIN IMMEDIATE")
                 count = len(ledger.accepted)
                 await asyncio.sleep(held_s)

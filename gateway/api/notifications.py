@@ -43,7 +43,7 @@ _EXAMPLES: Final = {
     "template": {
         "to": [{"email": "ada@example.com", "name": "Ada", "locale": "de-AT"}],
         "template": "welcome",
-        "data": {"product": "Example", "login_url": "https://example.com/login"},
+        "data": {"start_url": "https://app.example.com/start"},
     },
 }
 

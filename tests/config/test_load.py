@@ -465,6 +465,7 @@ ops = "x"
         ('[quiet_hours]\nstart = "22:00"\nend = "22:00"', "quiet_hours.end", "differ"),
         ('database = "sqlite:///:memory:"', "database", "file"),
         ('database = "postgresql://h:x/db"', "database", "postgresql"),
+        ('environment = "staging"\ndatabase = "postgresql://h/db"', "secret_key", "PostgreSQL"),
         ('public_url = "https://u:p@example.com"', "public_url", "no user name"),
         ("[categories.x]\nchannels = []", "categories.x.channels", "empty"),
         ("[categories.Big]\n", "categories.Big", "lower-case"),

@@ -270,7 +270,9 @@ class Channel(Protocol):
     """An adapter. Built once per configured provider; used from one event loop; closed once."""
 
     kind: ClassVar[str]
-    """The channel it serves: `email`, `slack`, `sms`, … The recipient key in requests has the same name."""
+    """The channel it serves: `email`, `slack`, `sms`, … The recipient key in requests has the same name.
+
+    An instance may say otherwise, where a setting chooses."""
     Settings: ClassVar[type[msgspec.Struct]]
     """Its own configuration keys, beside the gateway's `use` and `rate`; unknown keys are refused by the gateway."""
     limits: Limits
@@ -302,6 +304,14 @@ class ChannelKind(Protocol):
 
     def raw(self, message: Message) -> bytes:
         """Show the exact bytes `send` would put on the wire: for the capture inbox and `explain`. Pure."""
+        ...
+
+    async def prepare(self, callback: Callback) -> None:
+        """Fetch what `verify` needs for this callback, such as a certificate; called before it. Raises as it does."""
+        ...
+
+    async def confirm(self, callback: Callback) -> Check:
+        """Answer a provider that asks whether these callbacks are wanted; called after `parse`. May be repeated."""
         ...
 
     def verify(self, callback: Callback) -> None:

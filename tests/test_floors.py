@@ -26,5 +26,6 @@ def test_nothing_is_made_and_nothing_opened_by_importing():
         "assert threading.active_count() == 1, threading.enumerate(); "
         "assert 'channels.email_smtp' not in sys.modules, 'adapters are imported when they are configured'"
     )
-    found = subprocess.run([sys.executable, "-c", before_and_after], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", before_and_after]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr

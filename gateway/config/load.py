@@ -185,7 +185,7 @@ class _Loading:
         if settings is not None:
             tools = Tools(provider=name, now=time.time, log=_silent, random=random.random)
             try:
-                adapter(settings, tools)
+                self._kinds[name] = adapter(settings, tools).kind  # which may be one of its settings
             except SettingsFault as fault:
                 self.decoder.fault(child(path, fault.field) if fault.field else path, str(fault))
         return settings

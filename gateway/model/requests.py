@@ -89,10 +89,22 @@ class EmailOverrides(Request, frozen=True, kw_only=True):
     headers: Annotated[dict[str, str], Meta(max_length=50)] = {}
 
 
+ChannelOverrides = Annotated[dict[Annotated[str, Meta(max_length=100)], Any], Meta(max_length=50)]
+"""A channel's own terms, read by its adapter."""
+
+
 class Overrides(Request, frozen=True, kw_only=True):
-    """Per channel, in that channel's own terms; each is checked when the request is accepted."""
+    """Per channel, in that channel's own terms. E-mail's are checked when the request is accepted."""
 
     email: EmailOverrides | None = None
+    slack: ChannelOverrides | None = None
+    discord: ChannelOverrides | None = None
+    teams: ChannelOverrides | None = None
+    telegram: ChannelOverrides | None = None
+    sms: ChannelOverrides | None = None
+    web_push: ChannelOverrides | None = None
+    mobile_push: ChannelOverrides | None = None
+    webhook: ChannelOverrides | None = None
 
 
 class SendRequest(Request, frozen=True, kw_only=True):

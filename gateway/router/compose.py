@@ -32,6 +32,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = {}
     overrides: Overrides | None = None
     tags: tuple[str, ...] = ()
+    collapse_key: str | None = None
 
 
 class Addressee(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,7 +117,7 @@ class Composer:
     def message(self, subject: Subject, *, attempt: int) -> Message:
         """Render and address one message, its try number `attempt`. Pure but for caches; raises `RenderFailed`."""
         who = subject.addressee
-        email = None if subject.request.overrides is None else subject.request.overrides.email
+        email = subject.request.overrides.email if subject.channel == "email" and subject.request.overrides else None
         unsubscribe = self._unsubscribe_url(subject) if subject.category.settings.unsubscribe else None
         content = self._renderer.render(
             template=subject.template,
@@ -129,7 +130,7 @@ class Composer:
             unsubscribe_url=unsubscribe,
             subject=None if email is None else email.subject,
         )
-        options: dict[str, Any] = {}
+        options = _own_terms(subject)
         sender = self._rules.channels[subject.channel].sender
         if email is not None:
             options = {"cc": email.cc, "bcc": email.bcc, "reply_to": email.reply_to, "headers": email.headers}
@@ -159,6 +160,14 @@ class Composer:
 UnsubscribeUrl = Callable[[Subject], str]
 
 _DECODE_STORED: Final = msgspec.json.Decoder(Stored).decode
+
+
+def _own_terms(subject: Subject) -> dict[str, Any]:
+    """Read what the caller said in the channel's own terms; e-mail's have types and are read by name."""
+    if subject.channel == "email":
+        return {}
+    own: dict[str, Any] = getattr(subject.request.overrides, subject.channel, None) or {}
+    return {"collapse_key": subject.request.collapse_key, **own} if subject.request.collapse_key else own
 
 
 def _merged(shared: Mapping[str, Any], own: Mapping[str, Any] | None) -> Mapping[str, Any]:

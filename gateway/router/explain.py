@@ -185,6 +185,7 @@ class Explaining:
                 data=request.data,
                 overrides=request.overrides,
                 tags=tuple(request.tags),
+                collapse_key=request.collapse_key,
             ),
             template=resolved.template,
             category=resolved.ask.category,

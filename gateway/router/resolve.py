@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -86,6 +86,7 @@ class Resolver:
             for field, message in content_faults(request.content):
                 faults.append(Fault(f"content.{field}", Code.INVALID, message))
         self._email(request, faults)
+        self._own_senders(request, faults)
         targets = self._targets(people, channels, explicit=_explicit(request, category), faults=faults)
         if faults or template is None or category is None:
             raise invalid(faults)
@@ -226,6 +227,15 @@ class Resolver:
         if address is None or not any(address.fits(pattern) for pattern in self._senders):
             message = "this sender is not among the channel's sender and senders"
             faults.append(Fault("overrides.email.from", Code.NOT_ALLOWED, message))
+
+    def _own_senders(self, request: SendRequest, faults: list[Fault]) -> None:
+        """Check `from` in every channel's overrides: only the configured senders may be named."""
+        for channel, rule in self._rules.channels.items():
+            own: dict[str, Any] | None = None if channel == "email" else getattr(request.overrides, channel, None)
+            wanted = None if own is None else own.get("from")
+            if wanted is not None and wanted not in (rule.sender, *rule.settings.senders):
+                message = "this sender is not among the channel's sender and senders"
+                faults.append(Fault(f"overrides.{channel}.from", Code.NOT_ALLOWED, message))
 
 
 def _explicit(request: SendRequest, category: CategoryRule | None) -> bool:

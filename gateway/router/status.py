@@ -12,6 +12,7 @@ from typing import Any
 from channels.contract import Callback, CallbackRefused, StatusEvent
 from gateway.errors import MALFORMED, UNAUTHORIZED, Problem, not_found
 from gateway.model import ids
+from gateway.model.addresses import match_key
 from gateway.model.ids import IdSource
 from gateway.model.states import Why
 from gateway.router.providers import Providers
@@ -47,7 +48,11 @@ class Reports:
         parse = getattr(None if handle is None else handle.adapter, "parse", None)
         if verify is None or parse is None:
             raise not_found("provider with callbacks", provider)
+        prepare = getattr(handle and handle.adapter, "prepare", None)
+        confirm = getattr(handle and handle.adapter, "confirm", None)
         try:
+            if prepare is not None:
+                await prepare(callback)  # fetches what verifying needs, such as a certificate
             verify(callback)
             events: list[StatusEvent] = list(parse(callback))
         except CallbackRefused as refused:
@@ -55,9 +60,24 @@ class Reports:
             if refused.unreadable:
                 raise Problem(MALFORMED, "This callback cannot be read.") from refused
             raise Problem(UNAUTHORIZED, "This callback's signature is missing or wrong.") from refused
+        if confirm is not None:
+            await confirm(callback)  # answers a provider that asks whether these callbacks are wanted
         now = self._clock()
-        changes = [self._change(provider, event, now) for event in events if event.message_id or event.provider_id]
+        ours = [event for event in events if await self._is_ours(event)]
+        changes = [self._change(provider, event, now) for event in ours]
         return await self._store.apply_status(changes, now) if changes else 0
+
+    async def _is_ours(self, event: StatusEvent) -> bool:
+        """Say whether an event is about the delivery's own address: providers report on copies (Cc, Bcc) too."""
+        if event.message_id is None:
+            return event.provider_id is not None
+        id_ = ids.read(ids.DELIVERY, event.message_id)
+        if id_ is None or event.address is None:
+            return id_ is not None
+        delivery = await self._store.delivery(None, id_)
+        if delivery is None or delivery.address is None:
+            return delivery is not None
+        return match_key(delivery.address) == match_key(event.address)
 
     def _change(self, provider: str, event: StatusEvent, now: int) -> StatusChange:
         return StatusChange(

@@ -198,6 +198,12 @@ class TestSlackBot(HttpChannelContract):
             json={"channel": "C-private-address", "text": "private-body", "blocks": [section("mine")]},
         ),
         GoldenRequest(
+            "attachments alone",
+            slack(text=None, options={"attachments": ["of no form"]}),
+            "/chat.postMessage",
+            json={"channel": "C-private-address", "text": "\u200b", "attachments": ["of no form"]},
+        ),
+        GoldenRequest(
             "an update",
             slack(to="C7", options={"update_ts": "1503435956.000247", "thread_ts": "1.2"}),
             "/chat.update",

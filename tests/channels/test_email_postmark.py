@@ -294,7 +294,10 @@ def test_a_callback_that_proves_nothing_is_refused(authorization):
     assert caught.value.unreadable is False
 
 
-@pytest.mark.parametrize("authorization", [None, "Basic Og==", "Basic"])
+NOTHING = "Basic " + base64.b64encode(b"None:None").decode()
+
+
+@pytest.mark.parametrize("authorization", [None, "Basic Og==", "Basic", NOTHING])
 def test_without_a_configured_password_no_callback_is_believed(authorization):
     with pytest.raises(CallbackRefused):
         built(callback_username=None, callback_password=None).verify(callback({}, authorization))

@@ -93,6 +93,20 @@ class TestSendGrid(HttpChannelContract):
             Rejected,
             Reason.MESSAGE_INVALID,
         ),
+        GoldenAnswer(
+            "the recipient and more",
+            Reply(
+                400,
+                json={
+                    "errors": [
+                        {"message": "Does not contain a valid address.", "field": "personalizations.0.to.0.email"},
+                        {"message": "The subject is required.", "field": "subject"},
+                    ]
+                },
+            ),
+            Rejected,
+            Reason.MESSAGE_INVALID,
+        ),
         GoldenAnswer("the content", fault("The subject is required.", "subject"), Rejected, Reason.MESSAGE_INVALID),
         GoldenAnswer("a 400 nobody can read", Reply(400, body="Bad Request"), Retry, Reason.RETRY),
         GoldenAnswer("no key", fault("authorization required", status=401), Rejected, Reason.ACCOUNT_PROBLEM),

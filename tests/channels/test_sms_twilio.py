@@ -476,6 +476,13 @@ def test_an_incoming_stop_or_start_is_an_event_about_the_person(fields, kind):
     assert "+15550100000" in (event.detail or "")
 
 
+def test_a_stop_without_a_status_is_known_by_its_text():
+    fields = incoming_fields("STOP")
+    del fields["SmsStatus"]
+    (event,) = built().parse(called(fields, query=""))
+    assert event.type is EventType.UNSUBSCRIBED
+
+
 def test_a_stop_on_whatsapp_names_the_bare_number_and_the_service():
     fields = incoming_fields("STOP", From="whatsapp:+15550100001", MessagingServiceSid=SERVICE)
     (event,) = built().parse(called(fields, query=""))

@@ -1,0 +1,267 @@
+"""What the chat adapters share: words read from `content`, Markdown in each medium's own marks, and callers' URLs.
+
+Owns the reading of `Content` into words, the walk over Markdown and the rule which URLs are a service's webhooks.
+Refuses to know any service: each adapter gives its `Dialect` and its hosts. What stands in a message is data: every
+letter of it passes the dialect's `text`, so that nothing in it can mention, link or format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+from markdown_it import MarkdownIt
+from markdown_it.tree import SyntaxTreeNode
+
+from channels.contract import Content, SettingsFault
+
+__all__ = ["Action", "Dialect", "HookHosts", "Words", "blocks_of", "chosen", "cut", "plain_of", "words_of"]
+
+_MOST_DEPTH: Final = 20  # markdown-it answers deeper nesting as text instead of by recursion
+_LINK: Final = re.compile(r"(?:https?://|mailto:)[!-~]+", re.IGNORECASE).fullmatch
+_WEB: Final = re.compile(r"https?://[!-~]+", re.IGNORECASE).fullmatch
+# Words that begin like an address, or are nothing but a host's name (README.md is one, to a browser).
+_READS_AS_ADDRESS: Final = re.compile(
+    r"(?:.*\s)?(?:[a-z][a-z0-9+.-]*://|www\.).*|\s*(?:[a-z0-9-]+\.)+[a-z]{2,}(?:[/:?#]\S*)?\s*",
+    re.IGNORECASE | re.DOTALL,
+).fullmatch
+_ELLIPSIS: Final = "…"
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """A button that opens an address."""
+
+    label: str
+    url: str
+
+
+class Words(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be said. `markdown` is the body; without it `text` is, as plain text. Addresses are http or https."""
+
+    title: str | None = None
+    markdown: str | None = None
+    text: str | None = None
+    url: str | None = None
+    image_url: str | None = None
+    actions: tuple[Action, ...] = ()
+
+
+def words_of(content: Content) -> Words:
+    """Read the words that the renderer hands over in `data`, or else subject and text. Other addresses are left out."""
+    data = content.data
+    body = data.get("body")
+    return Words(
+        title=_one_line(data.get("title")) or _one_line(content.subject),
+        markdown=body if isinstance(body, str) else None,
+        text=content.text,
+        url=_web(data.get("url")),
+        image_url=_web(data.get("image_url")),
+        actions=_actions(data.get("actions")),
+    )
+
+
+def _actions(found: Any) -> tuple[Action, ...]:
+    if not isinstance(found, list | tuple):
+        return ()
+    actions: list[Action] = []
+    for each in cast("Sequence[Any]", found):
+        if isinstance(each, Mapping):
+            named = cast("Mapping[str, Any]", each)
+            label, url = _one_line(named.get("label")), _web(named.get("url"))
+            if label and url:
+                actions.append(Action(label=label, url=url))
+    return tuple(actions)
+
+
+def _web(found: Any) -> str | None:
+    return found if isinstance(found, str) and _WEB(found) else None
+
+
+def _one_line(found: Any) -> str | None:
+    return " ".join(found.split()) or None if isinstance(found, str) else None
+
+
+def chosen(message_data: Mapping[str, Any], options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Pick a channel's own fields by name: the caller's overrides first, then what the template gave."""
+    found: dict[str, Any] = {}
+    for name in names:
+        value = options.get(name, message_data.get(name))
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def cut(text: str, most: int) -> str:
+    """Shorten to `most` characters, with an ellipsis where something is missing."""
+    return text if len(text) <= most else text[: most - 1] + _ELLIPSIS
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """How one medium marks text up. Functions get text that is marked already, except where it says raw.
+
+    `text`, `code` and `pre` get raw text and must make it harmless; `link` gets marked words and a raw address
+    (http, https or mailto, without spaces). Pairs are what stands before and after.
+    """
+
+    text: Callable[[str], str]
+    strong: tuple[str, str]
+    em: tuple[str, str]
+    strike: tuple[str, str]
+    code: Callable[[str], str]
+    pre: Callable[[str], str]
+    link: Callable[[str, str], str]
+    heading: Callable[[str], str]
+    quote: Callable[[str], str]
+    bullet: str
+    rule: str
+
+
+_reader: Final = MarkdownIt("commonmark", {"html": False, "maxNesting": _MOST_DEPTH}).enable(["table", "strikethrough"])
+
+
+def blocks_of(words: Words, dialect: Dialect) -> list[str]:
+    """Write the body, one string per block (paragraph, list, quote, …), each whole in its marks."""
+    if words.markdown is None:
+        paragraphs = re.split(r"\n[ \t]*\n+", (words.text or "").strip())
+        return [dialect.text(paragraph) for paragraph in paragraphs if paragraph.strip()]
+    tree = SyntaxTreeNode(_reader.parse(words.markdown))
+    return [block for block in (_block(node, dialect) for node in tree.children) if block]
+
+
+def _block(node: SyntaxTreeNode, dialect: Dialect) -> str:  # noqa: PLR0911 - one for each kind of node
+    match node.type:
+        case "heading":
+            return dialect.heading(_inline(node, dialect))
+        case "bullet_list" | "ordered_list":
+            return _list(node, dialect)
+        case "blockquote":
+            return dialect.quote("\n".join(_block(child, dialect) for child in node.children))
+        case "fence" | "code_block":
+            return dialect.pre(node.content.rstrip("\n"))
+        case "hr":
+            return dialect.rule
+        case "table":
+            rows = [row for part in node.children for row in part.children]
+            return "\n".join(" | ".join(_inline(cell, dialect) for cell in row.children) for row in rows)
+        case _:
+            return _inline(node, dialect)
+
+
+def _list(node: SyntaxTreeNode, dialect: Dialect) -> str:
+    start = node.attrs.get("start", 1)
+    first = start if isinstance(start, int) else 1
+    lines: list[str] = []
+    for number, item in enumerate(node.children, first):
+        mark = f"{number}. " if node.type == "ordered_list" else dialect.bullet
+        inside = "\n".join(_block(child, dialect) for child in item.children)
+        lines.append(mark + inside.replace("\n", "\n" + "    "))
+    return "\n".join(lines)
+
+
+def _inline(node: SyntaxTreeNode, dialect: Dialect) -> str:
+    return "".join(_span(child, dialect) for child in node.children)
+
+
+def _span(node: SyntaxTreeNode, dialect: Dialect) -> str:  # noqa: PLR0911 - one for each kind of node
+    match node.type:
+        case "inline":
+            return _inline(node, dialect)
+        case "softbreak" | "hardbreak":
+            return "\n"
+        case "code_inline":
+            return dialect.code(node.content)
+        case "strong" | "em" | "s":
+            before, after = {"strong": dialect.strong, "em": dialect.em, "s": dialect.strike}[node.type]
+            inside = _inline(node, dialect)
+            return f"{before}{inside}{after}" if inside.strip() else inside
+        case "link":
+            return _link(node, dialect)
+        case "image":
+            return _address(str(node.attrs.get("src", "")), _plain(node) or "image", dialect)
+        case _:
+            return dialect.text(node.content) if node.content else ""
+
+
+def _link(node: SyntaxTreeNode, dialect: Dialect) -> str:
+    """Write a link. One whose words read as another address than its own shows its own: no masked links."""
+    address, words = str(node.attrs.get("href", "")), _plain(node)
+    if not _LINK(address):
+        return _inline(node, dialect)
+    if _READS_AS_ADDRESS(words) and words not in {address, address.removeprefix("mailto:")}:
+        return dialect.link(dialect.text(address), address)
+    return dialect.link(_inline(node, dialect) or dialect.text(address), address)
+
+
+def _address(address: str, words: str, dialect: Dialect) -> str:
+    return dialect.link(dialect.text(words), address) if _LINK(address) else dialect.text(words)
+
+
+def _plain(node: SyntaxTreeNode) -> str:
+    if not node.children:
+        return "\n" if node.type in {"softbreak", "hardbreak"} else node.content
+    return "".join(_plain(child) for child in node.children)
+
+
+_PLAIN: Final = Dialect(
+    text=str,
+    strong=("", ""),
+    em=("", ""),
+    strike=("", ""),
+    code=str,
+    pre=str,
+    link=lambda words, address: words if words == address else f"{words} ({address})",
+    heading=str,
+    quote=str,
+    bullet="- ",
+    rule="",
+)
+
+
+def plain_of(words: Words) -> str:
+    """Write everything without marks: for notifications and for clients that show nothing else. Not escaped.
+
+    The renderer's own text has the body and the addresses already; Markdown is read once more only without it.
+    """
+    if words.text and words.text.strip():
+        return f"{words.title}\n{words.text.strip()}" if words.title else words.text.strip()
+    lines = [words.title or "", *blocks_of(words, _PLAIN), *(f"{each.label}: {each.url}" for each in words.actions)]
+    return "\n".join(line for line in (*lines, words.url or "") if line)
+
+
+# Which URLs that callers give are a service's webhooks.
+
+_ORIGIN: Final = re.compile(r"(https?)://((?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([0-9]{1,5}))?").fullmatch
+# After the host comes a port or a slash: no user, no other notation of an address, no way to end the host elsewhere.
+_URL: Final = re.compile(r"(https?)://([a-zA-Z0-9.-]+)(?::([0-9]{1,5}))?(/[a-zA-Z0-9/_.~%:@!$&'()*+,;=?-]*)").fullmatch
+_USUAL_PORTS: Final = {"https": 443, "http": 80}
+_URL_MOST: Final = 2048  # characters
+
+
+class HookHosts:
+    """The origins that a service's webhooks have; `https://*.example.com` stands for every name below it.
+
+    A URL of any other origin is never dialled, so what a caller writes cannot lead anywhere else. Raises
+    `SettingsFault` for what is no origin.
+    """
+
+    def __init__(self, origins: Sequence[str], *, field: str = "webhook_origins") -> None:
+        self._origins: list[tuple[str, str, int]] = []
+        for origin in origins:
+            found = _ORIGIN(origin.lower())
+            if found is None:
+                raise SettingsFault(field, "write https://host or https://*.host, with a port if it needs one")
+            self._origins.append((found[1], found[2], int(found[3] or _USUAL_PORTS[found[1]])))
+
+    def fault(self, url: str) -> str | None:
+        """Say what is wrong with a webhook's URL; `None` if nothing is. Pure; repeats no input."""
+        found = _URL(url) if len(url) <= _URL_MOST else None
+        if found is None:
+            return "not a URL of the form https://host/path"
+        scheme, host, port = found[1], found[2].lower(), int(found[3] or _USUAL_PORTS[found[1]])
+        for known_scheme, known_host, known_port in self._origins:
+            same = host.endswith(known_host[1:]) if known_host.startswith("*.") else host == known_host
+            if same and (scheme, port) == (known_scheme, known_port):
+                return None
+        return "not a webhook of this service"

@@ -1,0 +1,542 @@
+"""Slack, by incoming webhook and by bot token: the adapter `chat_slack`.
+
+Owns Block Kit made from words, the two ways to post and the reading of Slack's errors and of its callbacks. slack_sdk
+shapes the requests and the blocks and checks signatures; the wire and its time limits are `channels.http`'s, and the
+SDK's own retries are off. Refuses to know which message an update belongs to: `update_ts` says it.
+
+Where it is written: https://docs.slack.dev/reference/methods/chat.postMessage,
+https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks,
+https://api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks,
+https://docs.slack.dev/apis/web-api/rate-limits (chat.postMessage: "1 message per second per channel … several hundred
+messages per minute" in a workspace) and https://docs.slack.dev/authentication/verifying-requests-from-slack.
+
+A recipient is a webhook's URL, an id (`C…`, `U…`), `#name`, or a person's e-mail address, which is looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final, cast
+from urllib.parse import parse_qs, urlencode
+
+import msgspec
+from slack_sdk.models.blocks import (
+    ActionsBlock,
+    Block,
+    ButtonElement,
+    ContextBlock,
+    HeaderBlock,
+    ImageBlock,
+    MarkdownTextObject,
+    PlainTextObject,
+    SectionBlock,
+)
+from slack_sdk.signature import Clock, SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+
+from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, chosen, cut, plain_of, words_of
+from channels.contract import (
+    Accepted,
+    Callback,
+    CallbackRefused,
+    Check,
+    EventType,
+    Limits,
+    Message,
+    Outcome,
+    Reason,
+    Rejected,
+    Retry,
+    SettingsFault,
+    StatusEvent,
+    Tools,
+    Unknown,
+)
+from channels.http import Answer, Result, Wire, WireSettings, judge, words
+
+__all__ = ["SlackChannel", "SlackSettings", "blocks"]
+
+_BLOCKS_MOST: Final = 50  # "You can include up to 50 blocks in each message"
+_SECTION_CHARS: Final = 3000
+_HEADER_CHARS: Final = 150
+_BUTTON_CHARS: Final = 75
+_BUTTONS_MOST: Final = 25
+_TEXT_CHARS: Final = 40_000  # "truncated" beyond: refused here, since half a message is no message
+_FALLBACK_CHARS: Final = 4000  # "limit the text field to 4,000": what notifications and screen readers say
+_RATE: Final = "4/s"  # "several hundred per minute"; the second one a channel has is `per_recipient`'s affair
+_NO_TEXT: Final = "\u200b"  # for attachments alone: without any text slack_sdk warns, and looks into them
+_KNOWN_S: Final = 3600.0  # how long a looked-up person is remembered
+_KNOWN_MOST: Final = 10_000
+
+_OWN_FIELDS: Final = (
+    "attachments", "icon_emoji", "icon_url", "metadata", "reply_broadcast", "thread_ts", "unfurl_links",
+    "unfurl_media", "username",
+)  # fmt: skip
+_OPEN: Final = "gateway_open_"
+_ACKNOWLEDGE: Final = "acknowledge"
+"""The action of our own button. A button of a caller's own blocks whose `action_id` begins so acknowledges too."""
+
+_EMAIL: Final = re.compile(r"[^@\s#]+@[^@\s]+\.[^@\s]+").fullmatch
+
+
+class SlackSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One Slack app. Webhook URLs need none of this."""
+
+    token: str | None = None
+    """`xoxb-…`: for ids, names and e-mail addresses (scopes `chat:write`; `users:read.email` for the latter)."""
+    signing_secret: str | None = None
+    """For callbacks (interactivity)."""
+    base_url: str = "https://slack.com/api"
+    webhook_origins: tuple[str, ...] = ("https://hooks.slack.com", "https://hooks.slack-gov.com")
+    """Where callers' webhook URLs may lead."""
+
+    __repr__ = WireSettings.__repr__
+
+
+class SlackChannel:
+    """Posts to Slack, as one app and through whatever webhooks callers name."""
+
+    kind: ClassVar[str] = "slack"
+    Settings: ClassVar[type[msgspec.Struct]] = SlackSettings
+
+    def __init__(self, settings: SlackSettings, tools: Tools) -> None:
+        if settings.token is not None and not settings.token.strip().isascii():
+            raise SettingsFault("token", "write the token as Slack shows it, beginning with xoxb-")
+        self.limits = Limits(text_chars=_TEXT_CHARS, rate=_RATE, concurrency=settings.connections)
+        self._wire = Wire(settings, tools, base_url=settings.base_url)
+        self._hosts = HookHosts(settings.webhook_origins)
+        self._now = tools.now
+        self._client = _Client(self._wire, settings.token, settings.base_url) if settings.token else None
+        secret = (settings.signing_secret or "").strip()
+        self._verifier = SignatureVerifier(secret, _Clock(tools.now)) if secret else None
+        self._people: dict[str, tuple[str, float]] = {}
+
+    async def send(self, message: Message) -> Outcome:
+        """Post one message. Never raises for what Slack does; safe to call concurrently."""
+        payload = _payload(message)
+        if isinstance(payload, Rejected):
+            return payload
+        if message.to.lower().startswith(("https:", "http:")):
+            return await self._post_to_hook(message, payload)
+        if self._client is None:
+            return Rejected(Reason.INVALID_ADDRESS, "without a bot token only webhook URLs can be written to")
+        return await self._post_as_bot(self._client, message, payload)
+
+    def raw(self, message: Message) -> bytes:
+        """Show the message as JSON, without the channel it goes to. Empty where `send` would reject it."""
+        payload = _payload(message)
+        return b"" if isinstance(payload, Rejected) else msgspec.json.encode(payload)
+
+    async def check(self) -> Check:
+        """Ask Slack whose token it is (auth.test). Posts nothing."""
+        if self._client is None:
+            return Check(ok=True, detail="no bot token is set: only webhook URLs can be written to")
+        result = await self._client.ask("auth_test")
+        said = result.decode(_Said) if isinstance(result, Answer) else None
+        if isinstance(result, Answer):
+            return Check(ok=said is not None and said.ok, detail=words(result, said and (said.error or said.team)))
+        return Check(ok=False, detail=result.detail)
+
+    async def aclose(self) -> None:
+        """Close the connections. Repeatable."""
+        await self._wire.aclose()
+
+    def verify(self, callback: Callback) -> None:
+        """Hold a callback to Slack's signature over its raw bytes, at most five minutes old."""
+        try:
+            valid = self._verifier is not None and self._verifier.is_valid_request(callback.body, callback.headers)
+        except (ValueError, TypeError):  # slack_sdk's own words for a timestamp, a body or a signature of no form
+            valid = False
+        if not valid:
+            raise CallbackRefused("the signature is missing or wrong, or no signing_secret is set")
+
+    def parse(self, callback: Callback) -> Sequence[StatusEvent]:
+        """Read a button's press: ours open a link (clicked) or acknowledge. Everything else is no event."""
+        return _events(callback.body)
+
+    async def _post_to_hook(self, message: Message, payload: dict[str, Any]) -> Outcome:
+        if (fault := self._hosts.fault(message.to)) is not None:
+            return Rejected(Reason.INVALID_ADDRESS, fault)
+        outcome = judge(await self._wire.post(message.to, json=payload), _read_hook, callers_endpoint=True)
+        if isinstance(outcome, Accepted) and _update_of(message):
+            return Accepted(detail="a webhook cannot update a message: this is a new one")
+        return outcome
+
+    async def _post_as_bot(self, client: _Client, message: Message, payload: dict[str, Any]) -> Outcome:
+        channel = await self._person(client, message.to) if _EMAIL(message.to) else message.to
+        if not isinstance(channel, str):
+            return channel
+        place, _, ts = (_update_of(message) or "").rpartition(":")
+        if ts:
+            result = await client.ask("chat_update", channel=place or channel, ts=ts, **_for_update(payload))
+        else:
+            result = await client.ask("chat_postMessage", channel=channel, **payload)
+        return judge(result, _read_posted)
+
+    async def _person(self, client: _Client, address: str) -> str | Outcome:
+        """Find the id behind an e-mail address, or say why not. Nothing is posted by it, whatever becomes of it."""
+        key = address.casefold()
+        known, until = self._people.get(key, ("", 0.0))
+        if known and self._now() < until:
+            return known
+        result = await client.ask("users_lookupByEmail", email=address)
+        found = result.decode(_Found) if isinstance(result, Answer) and result.ok else None
+        if found is not None:
+            if len(self._people) >= _KNOWN_MOST:
+                self._people.clear()
+            self._people[key] = (found.user.id, self._now() + _KNOWN_S)
+            return found.user.id
+        outcome = judge(result, _read_found)
+        return Retry(outcome.reason, detail=outcome.detail) if isinstance(outcome, Unknown) else outcome
+
+
+def _update_of(message: Message) -> str | None:
+    """Say which message to replace: a timestamp, or `channel:timestamp` as in `Accepted.provider_id`."""
+    found = message.options.get("update_ts")
+    return found if isinstance(found, str) and found else None
+
+
+def _for_update(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in payload.items() if name in {"text", "blocks", "attachments", "metadata"}}
+
+
+# slack_sdk over our wire.
+
+
+class _Client(AsyncWebClient):
+    """slack_sdk's client: it shapes the requests, the wire sends them."""
+
+    def __init__(self, wire: Wire, token: str, base_url: str) -> None:
+        super().__init__(token=token, base_url=base_url, retry_handlers=[])  # pyright: ignore[reportUnknownMemberType] # its headers have no types
+        self._wire = wire
+
+    async def ask(self, method: str, **fields: Any) -> Result:
+        """Call one of the SDK's methods by name, and answer what came of it on the wire."""
+        response: Any = await getattr(self, method)(**fields)
+        return cast("Result", response["result"])
+
+    async def _request(self, *, http_verb: str, api_url: str, req_args: Mapping[str, Any]) -> dict[str, Any]:
+        # Private to slack_sdk: a test of ours notices if a new version goes round it.
+        query = req_args.get("params")
+        headers = {name: value for name, value in req_args["headers"].items() if name != "User-Agent"}
+        result = await self._wire.request(
+            http_verb, f"{api_url}?{urlencode(query)}" if query else api_url, json=req_args.get("json"), headers=headers
+        )
+        # Always "ok": the SDK would raise for anything else, and its exceptions know no "perhaps sent".
+        return {"data": {"ok": True, "result": result}, "headers": {}, "status_code": 200}
+
+
+class _Clock(Clock):
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._seconds = now
+
+    def now(self) -> float:
+        return self._seconds()
+
+
+# Reading answers. Pure.
+
+
+class _More(msgspec.Struct, frozen=True):
+    messages: tuple[str, ...] = ()
+
+
+class _Said(msgspec.Struct, frozen=True):
+    ok: bool
+    error: str | None = None
+    channel: str | None = None
+    ts: str | None = None
+    needed: str | None = None
+    team: str | None = None
+    response_metadata: _More | None = None
+
+
+class _User(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _Found(msgspec.Struct, frozen=True):
+    user: _User
+
+
+_ERRORS: Final[Mapping[Reason, str]] = {
+    Reason.ADDRESS_DEAD: "is_archived channel_not_found user_not_found",
+    # One place's affair, and it may be put right: invite the app, allow messages.
+    Reason.INVALID_ADDRESS: "not_in_channel channel_type_not_supported cannot_dm_bot messages_tab_disabled "
+    "users_not_found user_not_visible invalid_channel",
+    Reason.POLICY: "restricted_action restricted_action_read_only_channel restricted_action_thread_only_channel "
+    "restricted_action_non_threadable_channel restricted_action_thread_locked slack_connect_canvas_sharing_blocked "
+    "slack_connect_file_link_sharing_blocked",
+    Reason.ACCOUNT_PROBLEM: "invalid_auth not_authed token_revoked token_expired account_inactive missing_scope "
+    "no_permission not_allowed_token_type org_login_required ekm_access_denied access_denied accesslimited "
+    "team_access_not_granted two_factor_setup_required enterprise_is_restricted deprecated_endpoint",
+    Reason.TOO_LARGE: "msg_too_long msg_blocks_too_long attachment_payload_limit_exceeded",
+    Reason.MESSAGE_INVALID: "invalid_blocks invalid_blocks_format invalid_attachments no_text too_many_attachments "
+    "too_many_contact_cards cannot_reply_to_message invalid_arguments invalid_arg_name invalid_array_arg invalid_json "
+    "json_not_object invalid_metadata_format invalid_metadata_schema metadata_too_large "
+    "metadata_must_be_sent_from_app message_not_found cant_update_message edit_window_closed thread_not_found",
+}
+_REASON_OF: Final = {error: reason for reason, errors in _ERRORS.items() for error in errors.split()}
+# "It's possible some aspect of the operation succeeded before the error was raised."
+_PERHAPS_DONE: Final = frozenset({"fatal_error", "internal_error"})
+_DOWN: Final = frozenset({"service_unavailable", "team_added_to_org", "request_timeout"})
+
+
+def _read_posted(answer: Answer) -> Outcome | None:
+    said = answer.decode(_Said)
+    if said is None:
+        return None
+    if not said.ok:
+        return _refusal(answer, said)
+    return Accepted(f"{said.channel}:{said.ts}") if said.channel and said.ts else None
+
+
+def _read_found(answer: Answer) -> Outcome | None:
+    said = answer.decode(_Said)
+    if said is None or said.ok:
+        return None
+    if said.error == "missing_scope":  # the app may post, and only cannot look people up
+        return Rejected(Reason.INVALID_ADDRESS, words(answer, said.error, "to look up e-mail addresses:", said.needed))
+    return _refusal(answer, said)
+
+
+def _refusal(answer: Answer, said: _Said) -> Outcome | None:
+    """Read `ok: false`, which comes with HTTP 200. An error that nobody documented is not posted, and worth a retry."""
+    error = said.error or ""
+    more = said.response_metadata.messages if said.response_metadata else ()
+    detail = words(answer, error, said.needed, *more)
+    if error in _PERHAPS_DONE:
+        return Unknown(Reason.TIMED_OUT, detail)
+    if (reason := _REASON_OF.get(error)) is not None:
+        return Rejected(reason, detail)
+    if error == "ratelimited":
+        return Retry(Reason.RATE_LIMITED, answer.retry_after, detail)
+    if error in _DOWN:
+        return Retry(Reason.PROVIDER_DOWN, answer.retry_after, detail)
+    return Retry(Reason.RETRY, answer.retry_after, detail) if answer.ok else None
+
+
+_HOOK_REFUSALS: Final[Mapping[str, Reason]] = {
+    "no_service": Reason.ADDRESS_DEAD,  # 404: the webhook was removed
+    "no_team": Reason.ADDRESS_DEAD,
+    "channel_not_found": Reason.ADDRESS_DEAD,
+    "channel_is_archived": Reason.ADDRESS_DEAD,
+    "invalid_token": Reason.INVALID_ADDRESS,  # 403: the URL's own secret; of our credentials it knows none
+    "user_not_found": Reason.INVALID_ADDRESS,
+    "action_prohibited": Reason.POLICY,
+    "posting_to_general_channel_denied": Reason.POLICY,
+    "invalid_payload": Reason.MESSAGE_INVALID,
+    "invalid_blocks": Reason.MESSAGE_INVALID,
+    "invalid_blocks_format": Reason.MESSAGE_INVALID,
+    "invalid_attachments": Reason.MESSAGE_INVALID,
+    "no_text": Reason.MESSAGE_INVALID,
+    "missing_text_or_fallback_or_attachments": Reason.MESSAGE_INVALID,
+    "too_many_attachments": Reason.TOO_LARGE,
+}
+
+
+def _read_hook(answer: Answer) -> Outcome | None:
+    """Read a webhook's answer, which is one word of plain text: `ok`, or why not."""
+    said = answer.text()[:100].strip()
+    if answer.ok:
+        return Accepted() if said == "ok" else None
+    if (reason := _HOOK_REFUSALS.get(said)) is not None:
+        return Rejected(reason, words(answer, said))
+    if said == "rollup_error":  # 500 "something strange and unusual happened"
+        return Retry(Reason.RETRY, answer.retry_after, words(answer, said))
+    return None
+
+
+# Reading callbacks. Pure.
+
+
+class _Pressed(msgspec.Struct, frozen=True):
+    action_id: str = ""
+    action_ts: str = ""
+    value: str | None = None
+
+
+class _Container(msgspec.Struct, frozen=True):
+    channel_id: str | None = None
+    message_ts: str | None = None
+
+
+class _Interaction(msgspec.Struct, frozen=True):
+    type: str
+    actions: tuple[_Pressed, ...] = ()
+    container: _Container | None = None
+    user: _User | None = None
+
+
+def _events(body: bytes) -> list[StatusEvent]:
+    try:
+        form = parse_qs(body.decode(), max_num_fields=100)
+        if "payload" not in form:
+            msgspec.json.decode(body)  # the Events API's JSON; nothing of it is about our messages
+            return []
+        told = msgspec.json.decode(form["payload"][0].encode(), type=_Interaction)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise CallbackRefused("the callback's body cannot be read", unreadable=True) from error
+    if told.type != "block_actions":
+        return []
+    return [event for pressed in told.actions if (event := _event(pressed, told)) is not None]
+
+
+def _event(pressed: _Pressed, told: _Interaction) -> StatusEvent | None:
+    ours = pressed.action_id.startswith(_OPEN) or pressed.action_id == _ACKNOWLEDGE
+    if not ours and not pressed.action_id.startswith(_ACKNOWLEDGE):
+        return None
+    try:
+        at = float(pressed.action_ts)
+    except ValueError as error:
+        raise CallbackRefused("the action has no time", unreadable=True) from error
+    place = told.container
+    return StatusEvent(
+        type=EventType.CLICKED if pressed.action_id.startswith(_OPEN) else EventType.ACKNOWLEDGED,
+        at=at,
+        provider_id=f"{place.channel_id}:{place.message_ts}" if place and place.channel_id else None,
+        message_id=pressed.value if ours else None,
+        detail=f"by {told.user.id}" if told.user else None,
+        event_id=f"{pressed.action_ts}:{told.user.id if told.user else ''}:{pressed.action_id}",
+    )
+
+
+# Block Kit. Pure.
+
+_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+# `|` would end the address within a link; Slack reads the rest as what is to be shown.
+_IN_LINK: Final = str.maketrans({"&": "&amp;", "<": "%3C", ">": "%3E", "|": "%7C"})
+_BARE: Final = re.compile(r"https?://[^\s<>|\"'`*~]+[^\s<>|\"'`*~.,;:!?)\]]")
+
+
+def _escape(text: str) -> str:
+    """Make text harmless: "&, <, and >" are Slack's only control characters; `<!channel>` and `<@U…>` need them."""
+    return text.translate(_ESCAPES)
+
+
+def _text(text: str) -> str:
+    """Escape, and link bare addresses: `verbatim` blocks link none by themselves."""
+    pieces: list[str] = []
+    at = 0
+    for found in _BARE.finditer(text):
+        pieces += [_escape(text[at : found.start()]), f"<{found[0].translate(_IN_LINK)}>"]
+        at = found.end()
+    return "".join([*pieces, _escape(text[at:])])
+
+
+def _link(shown: str, address: str) -> str:
+    # What is shown may hold marks, but no link of its own; `|` has no escape there and is harmless.
+    flat = _NESTED.sub(r"\1", shown)
+    return f"<{address.translate(_IN_LINK)}|{flat}>" if flat.strip() else ""
+
+
+_NESTED: Final = re.compile(r"<([^<>|]*)(?:\|[^<>]*)?>")
+
+_MRKDWN: Final = Dialect(
+    text=_text,
+    strong=("*", "*"),
+    em=("_", "_"),
+    strike=("~", "~"),
+    code=lambda text: "`" + _escape(text).replace("`", "'") + "`",
+    pre=lambda text: "```\n" + _escape(text).replace("```", "'''") + "\n```",
+    link=_link,
+    heading=lambda text: f"*{text.replace('*', '')}*",
+    quote=lambda text: "> " + text.replace("\n", "\n> "),
+    bullet="• ",
+    rule="———",
+)
+
+
+def _payload(message: Message) -> dict[str, Any] | Rejected:
+    """Make what both ways of posting have in common: text, blocks and the caller's own fields."""
+    content, options = message.content, message.options
+    said = words_of(content)
+    own = options.get("blocks", content.data.get("blocks"))
+    found = list(cast("list[Any]", own)) if isinstance(own, list) else blocks(said, message)
+    if len(found) > _BLOCKS_MOST:
+        return Rejected(Reason.TOO_LARGE, f"{len(found)} blocks; Slack shows at most {_BLOCKS_MOST}")
+    if len(content.text or "") > _TEXT_CHARS or len(said.markdown or "") > _TEXT_CHARS:
+        return Rejected(Reason.TOO_LARGE, f"Slack takes at most {_TEXT_CHARS} characters")
+    fields = chosen(content.data, options, _OWN_FIELDS)
+    if not found and "attachments" not in fields:
+        return Rejected(Reason.MESSAGE_INVALID, "there is nothing to show: no title, no text and no blocks")
+    text = _escape(cut(plain_of(said), _FALLBACK_CHARS))
+    return {"text": text or _NO_TEXT, **({"blocks": found} if found else {}), **fields}
+
+
+def blocks(said: Words, message: Message) -> list[dict[str, Any]]:
+    """Make blocks from words. The buttons carry the message's id, by which their callbacks are known."""
+    made: list[Block] = []
+    if said.title and len(said.title) <= _HEADER_CHARS:
+        made.append(HeaderBlock(text=PlainTextObject(text=said.title)))
+    elif said.title:
+        made += [_section(f"*{piece}*") for piece in _pieces(_escape(said.title), _SECTION_CHARS - 2)]
+    made += [_section(piece) for piece in _sections(blocks_of(said, _MRKDWN))]
+    if said.image_url:
+        made.append(ImageBlock(image_url=said.image_url, alt_text=cut(said.title or "image", 2000)))
+    if buttons := _buttons(said, message):
+        made.append(ActionsBlock(elements=buttons))
+    if said.url and said.url not in {action.url for action in said.actions}:
+        made.append(ContextBlock(elements=[_mrkdwn(_link(_escape(said.url), said.url))]))
+    return [cast("Any", block).to_dict() for block in made]
+
+
+def _buttons(said: Words, message: Message) -> list[ButtonElement]:
+    buttons = [
+        ButtonElement(text=_plain_text(action.label), action_id=f"{_OPEN}{number}", url=action.url, value=message.id)
+        for number, action in enumerate(said.actions[: _BUTTONS_MOST - 1])
+    ]
+    wish = message.options.get("acknowledge", message.content.data.get("acknowledge"))
+    if wish:
+        label = wish if isinstance(wish, str) else "Acknowledge"
+        buttons.append(ButtonElement(text=_plain_text(label), action_id=_ACKNOWLEDGE, value=message.id))
+    return buttons
+
+
+def _plain_text(text: str) -> PlainTextObject:
+    return PlainTextObject(text=cut(text, _BUTTON_CHARS))
+
+
+def _section(text: str) -> SectionBlock:
+    return SectionBlock(text=_mrkdwn(text))
+
+
+def _mrkdwn(text: str) -> MarkdownTextObject:
+    return MarkdownTextObject(text=text, verbatim=True)  # else Slack links names and addresses that data brings
+
+
+def _sections(written: Sequence[str]) -> list[str]:
+    """Put blocks of text together into as few sections as hold them."""
+    sections: list[str] = []
+    for block in written:
+        for piece in _pieces(block, _SECTION_CHARS):
+            if sections and len(sections[-1]) + len(piece) + 2 <= _SECTION_CHARS:
+                sections[-1] += "\n\n" + piece
+            else:
+                sections.append(piece)
+    return sections
+
+
+# What must not be cut in two: an entity, a link. What is longer than a section is cut anywhere.
+_ATOMS: Final = re.compile(r"<[^<>]{0,2900}>|&\w{2,4};|\s+|[^\s&<>]{1,500}|.", re.DOTALL)
+
+
+def _pieces(text: str, most: int) -> list[str]:
+    """Cut text into pieces of at most `most` characters, between words where there is a gap in the last half."""
+    if len(text) <= most:
+        return [text]
+    pieces: list[str] = []
+    atoms: list[str] = []
+    length = gap = 0  # `gap`: how many of the atoms end with the last white space
+    for atom in _ATOMS.findall(text):
+        if length + len(atom) > most:
+            cut_at = gap if sum(map(len, atoms[gap:])) <= most // 2 and gap else len(atoms)
+            pieces.append("".join(atoms[:cut_at]).strip())
+            atoms, gap = atoms[cut_at:], 0
+            length = sum(map(len, atoms))
+        atoms.append(atom)
+        length += len(atom)
+        if atom.isspace():
+            gap = len(atoms)
+    return [piece for piece in (*pieces, "".join(atoms).strip()) if piece]

@@ -123,6 +123,9 @@ class WebPushChannel:
     kind: ClassVar[str] = "web_push"
     Settings: ClassVar[type[msgspec.Struct]] = WebPushSettings
 
+    new_keys = staticmethod(vapid_keys)
+    """What `gateway vapid` calls, which knows adapters by their entry points alone."""
+
     def __init__(self, settings: WebPushSettings, tools: Tools) -> None:
         self.limits = Limits(message_bytes=_PLAINTEXT_OCTETS, concurrency=settings.connections)
         self._settings = settings

@@ -13,6 +13,7 @@ from gateway.cli.replay import replay
 from gateway.cli.send import send
 from gateway.cli.serve import check, migrate, serve, work
 from gateway.cli.templates import templates
+from gateway.cli.vapid import vapid
 
 __all__ = ["main"]
 
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for _command in (serve, work, migrate, check, send, keys, templates, replay):
+for _command in (serve, work, migrate, check, send, keys, templates, replay, vapid):
     main.add_command(_command)

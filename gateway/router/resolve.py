@@ -30,7 +30,7 @@ from gateway.model.addresses import (
 from gateway.model.patterns import EmailPattern, cut_email
 from gateway.model.requests import EmailOverrides, Recipient, SendRequest, TemplateChoice, recipients
 from gateway.model.simulator import outcome_of
-from gateway.model.states import Mode
+from gateway.model.states import Mode, Strategy
 from gateway.render.markdown import content_faults
 from gateway.render.renderer import Renderer
 from gateway.render.template import Template
@@ -88,6 +88,7 @@ class Resolver:
         self._email(request, faults)
         self._own_senders(request, faults)
         targets = self._targets(people, channels, explicit=_explicit(request, category), faults=faults)
+        _in_turn(request, category, targets, faults)
         if faults or template is None or category is None:
             raise invalid(faults)
         return Resolved(
@@ -236,6 +237,17 @@ class Resolver:
             if wanted is not None and wanted not in (rule.sender, *rule.settings.senders):
                 message = "this sender is not among the channel's sender and senders"
                 faults.append(Fault(f"overrides.{channel}.from", Code.NOT_ALLOWED, message))
+
+
+def _in_turn(
+    request: SendRequest, category: CategoryRule | None, targets: Sequence[Target], faults: list[Fault]
+) -> None:
+    """Refuse what this version cannot do: writing to all channels at once is not what was asked for."""
+    strategy = request.strategy or (Strategy.ALL if category is None else category.strategy)
+    reached = [one.position for one in targets if one.address is not None]
+    if strategy is not Strategy.ALL and len(reached) > len(set(reached)):
+        message = f"{strategy.value} over several channels is not supported yet; use all, or name one channel"
+        faults.append(Fault("strategy", Code.NOT_ALLOWED, message))
 
 
 def _explicit(request: SendRequest, category: CategoryRule | None) -> bool:

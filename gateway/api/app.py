@@ -87,7 +87,7 @@ def _handler(path: str, answer: AsgiApp) -> HTTPRouteHandler | ASGIRouteHandler:
     parameters cannot be (2.25 fails with a KeyError when it looks for the method).
     """
     if "{" not in path:
-        return asgi(path)(cast("Any", answer))
+        return asgi(path, copy_scope=False)(cast("Any", answer))
 
     async def handle() -> ASGIApp:
         return cast("ASGIApp", answer)

@@ -60,14 +60,14 @@ def create(config: Path | None, rate: str | None, expires: datetime | None, **gi
 
     It is shown this once: only its hash is stored.
     """
-    import secrets  # noqa: PLC0415 - keeps `--help` quick
-    import time  # noqa: PLC0415 - keeps `--help` quick
+    import secrets
+    import time
 
-    from gateway.config.settings import Rate  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.model import ids  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.model.keys import hash_key, hint, make_key  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.model.states import Mode, Scope  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.storage.contract import KeyRow  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.config.settings import Rate
+    from gateway.model import ids
+    from gateway.model.keys import hash_key, hint, make_key
+    from gateway.model.states import Mode, Scope
+    from gateway.storage.contract import KeyRow
 
     now = time.time_ns() // 1_000_000
     expires_at = unix_ms(expires)
@@ -124,9 +124,9 @@ def list_(config: Path | None, project: str | None, *, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 def revoke(config: Path | None, key_id: str) -> None:
     """Revoke the key with this ID (key_…, from `gateway keys list`). Safe to repeat."""
-    import time  # noqa: PLC0415 - keeps `--help` quick
+    import time
 
-    from gateway.model import ids  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.model import ids
 
     id_ = ids.read(ids.KEY, key_id)
     if id_ is None:
@@ -138,7 +138,7 @@ def revoke(config: Path | None, key_id: str) -> None:
 
 
 def _shown(row: KeyRow) -> dict[str, str]:
-    from gateway.model import ids  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.model import ids
 
     return {
         "id": ids.show(ids.KEY, row.id),
@@ -157,8 +157,8 @@ def _shown(row: KeyRow) -> dict[str, str]:
 
 def _with_store(config: Path | None, act: Callable[[Store], Awaitable[_Answer]]) -> _Answer:
     """Open the configured store, act, close it; end with 1 if the database cannot be used."""
-    from gateway import bootstrap  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.errors import GatewayError  # noqa: PLC0415 - keeps `--help` quick
+    from gateway import bootstrap
+    from gateway.errors import GatewayError
 
     settings = read_settings(config)
 

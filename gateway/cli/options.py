@@ -37,9 +37,9 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 
 def read_settings(config: Path | None) -> Settings:
     """Read the configuration; with faults, list them all on standard error and end with 2."""
-    from gateway.config.faults import ConfigurationFaults  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.config.load import load  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.registry import Registry  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.config.faults import ConfigurationFaults
+    from gateway.config.load import load
+    from gateway.registry import Registry
 
     try:
         return load(config, os.environ, Registry.load())

@@ -46,8 +46,8 @@ def replay(config: Path | None, *, limit: int, force: bool, dry_run: bool, **giv
     Each becomes a new delivery that names the old one (retry_of); the gateway or worker on this database sends it.
     What was sent again before is left out.
     """
-    from gateway.errors import GatewayError  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.model import ids  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.errors import GatewayError
+    from gateway.model import ids
 
     if "unknown" in given["statuses"] and not force:
         raise click.UsageError("What is unknown may have arrived: add --force to send it a second time.")
@@ -73,8 +73,8 @@ def _filter(
     reason: str | None,
     **names: str | None,
 ) -> DeliveryFilter:
-    from gateway.model.states import Status, Why  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.storage.contract import DeliveryFilter  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.model.states import Status, Why
+    from gateway.storage.contract import DeliveryFilter
 
     try:
         why = None if reason is None else Why(reason)
@@ -100,8 +100,8 @@ async def _replay(
     force: bool,
     dry_run: bool,
 ) -> list[DeliveryView]:
-    from gateway import bootstrap  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.storage.contract import Page  # noqa: PLC0415 - keeps `--help` quick
+    from gateway import bootstrap
+    from gateway.storage.contract import Page
 
     if not dry_run:
         async with bootstrap.open_gateway(settings) as gateway:

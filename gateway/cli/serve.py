@@ -26,13 +26,13 @@ def serve(config: Path | None, host: str | None, port: int | None, *, no_work: b
     SIGTERM or Ctrl-C stops it gently: what is being sent is finished or given back. In development without a
     bootstrap_key, a key is made on the first start, kept beside the database, and shown with a ready-to-paste request.
     """
-    from msgspec import structs  # noqa: PLC0415 - keeps `--help` quick
+    from msgspec import structs
 
-    from gateway import bootstrap  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.cli.banner import banner, reachable_url  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.config.development import development_key  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.config.settings import Environment, Secret  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.errors import GatewayError  # noqa: PLC0415 - keeps `--help` quick
+    from gateway import bootstrap
+    from gateway.cli.banner import banner, reachable_url
+    from gateway.config.development import development_key
+    from gateway.config.settings import Environment, Secret
+    from gateway.errors import GatewayError
 
     settings = read_settings(config)
     here = host if host is not None else settings.server.host
@@ -66,8 +66,8 @@ def work(config: Path | None) -> None:
 
     Any number of these may run on one PostgreSQL database, beside `gateway serve --no-work`.
     """
-    from gateway import bootstrap  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.errors import GatewayError  # noqa: PLC0415 - keeps `--help` quick
+    from gateway import bootstrap
+    from gateway.errors import GatewayError
 
     settings = read_settings(config)
     try:
@@ -84,7 +84,7 @@ def migrate(config: Path | None) -> None:
 
     Safe to run again, and while an older gateway is running. SQLite is migrated by `gateway serve` itself.
     """
-    from gateway.errors import GatewayError  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.errors import GatewayError
 
     settings = read_settings(config)
     try:
@@ -97,9 +97,9 @@ def migrate(config: Path | None) -> None:
 
 
 async def _migrate(settings: Settings) -> list[str]:
-    from gateway.clock import Clock  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.model.ids import IdSource  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.storage.store import SqlStore  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.clock import Clock
+    from gateway.model.ids import IdSource
+    from gateway.storage.store import SqlStore
 
     store = SqlStore(settings.database.reveal(), clock=Clock(), ids=IdSource())
     try:
@@ -116,7 +116,7 @@ def check(config: Path | None, *, show: bool) -> None:
 
     Reads the file, the GATEWAY_ variables and the secrets they name, and connects to nothing. Exit code 2 with faults.
     """
-    from gateway.config.describe import describe  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.config.describe import describe
 
     settings = read_settings(config)
     shown = describe(settings)

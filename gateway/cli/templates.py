@@ -73,7 +73,7 @@ def preview(config: Path | None, key: str, data: str | None, locale: str | None,
 
 
 def _load(config: Path | None) -> tuple[Renderer, list[Any]]:
-    from gateway.render.renderer import Renderer  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.render.renderer import Renderer
 
     settings = read_settings(config)
     wanted = settings.templates
@@ -106,8 +106,8 @@ def _render(
     data: dict[str, Any],
     locale: str | None,
 ) -> Content:
-    from gateway.render.renderer import Person  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.render.sandbox import RenderFailed  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.render.renderer import Person
+    from gateway.render.sandbox import RenderFailed
 
     try:
         return renderer.render(

@@ -14,8 +14,8 @@ def vapid() -> None:
     The private key goes into the provider's `private_key`, best through the environment; the public one into the page
     that subscribes browsers. Make it once: with another pair every subscription is void.
     """
-    from gateway.config.faults import AdapterFault  # noqa: PLC0415 - keeps `--help` quick
-    from gateway.registry import Registry  # noqa: PLC0415 - keeps `--help` quick
+    from gateway.config.faults import AdapterFault
+    from gateway.registry import Registry
 
     try:
         make = getattr(Registry.load().adapter("push_web"), "new_keys", None)

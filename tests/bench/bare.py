@@ -2,7 +2,8 @@
 
     python -m tests.bench.bare        prints `listening PORT`
 
-`/bare` looks at nothing; `/read` decodes the JSON body, which is the least that any use of it must do.
+`/bare` looks at nothing; `/read` decodes the JSON body, which is the least that any use of it must do; `/typed` takes
+it as the same type as ours, the way Litestar is meant to be used.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import uvicorn
 import uvloop
 from litestar import Litestar, Request, post
 
+from gateway.model.requests import SendRequest
+
 
 @post("/bare", status_code=202)
 async def bare() -> dict[str, str]:
@@ -28,11 +31,16 @@ async def read(request: Request[Any, Any, Any]) -> dict[str, str]:
     return {"id": "ntf_" + "0" * 32, "status": "processing"}
 
 
+@post("/typed", status_code=202)
+async def typed(data: SendRequest) -> dict[str, str]:
+    return {"id": "ntf_" + "0" * 32, "status": "processing"}
+
+
 async def serve() -> None:
     """Serve until a signal."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     config = uvicorn.Config(
-        Litestar([bare, read], openapi_config=None, logging_config=None),
+        Litestar([bare, read, typed], openapi_config=None, logging_config=None),
         loop="none",
         http="httptools",
         ws="none",

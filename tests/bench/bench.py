@@ -184,13 +184,14 @@ class Bench:
         sink.wait_for(report.accepted, 120)
         sink.reset()
 
-    def bare(self) -> tuple[Report, Report]:
-        """Measure the bare endpoint with the same load: one that looks at nothing, one that decodes the body."""
+    def bare(self) -> tuple[Report, Report, Report]:
+        """Measure bare endpoints with the same load: looking at nothing, decoding the body, taking it as our type."""
         with (
             self.folder("bare") as folder,
             listening("bare", "tests.bench.bare", folder=folder) as (_, port),
         ):
-            return self._bare(folder, port, "/bare"), self._bare(folder, port, "/read")
+            first, second, third = (self._bare(folder, port, path) for path in ("/bare", "/read", "/typed"))
+            return first, second, third
 
     def _bare(self, folder: Path, port: int, path: str) -> Report:
         self.loaded(folder, port, "--path", path, "--seconds", "0.5")

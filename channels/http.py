@@ -16,6 +16,7 @@ import hashlib
 import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Final, assert_never
 from urllib.parse import urlencode
 
@@ -126,7 +127,7 @@ class Wire:
             silence_s=settings.read_timeout_s,
             total_s=settings.total_timeout_s,
             idle_s=settings.idle_s,
-            tls=_tls_context(settings),
+            tls=_tls_context(settings.ca_file, settings.verify),
             proxy=None if settings.proxy == DIRECT else settings.proxy,
             direct=settings.proxy == DIRECT,
             guard=guard,
@@ -342,13 +343,14 @@ def _refuse_what_cannot_work(settings: WireSettings, base_url: str, guard: Guard
         raise SettingsFault("proxy", f"write http://host:port, or {DIRECT!r}; SOCKS is not supported")
 
 
-def _tls_context(settings: WireSettings) -> ssl.SSLContext:
+@lru_cache(maxsize=16)  # reading the system's certificates takes 20 ms, and every wire wants the same ones
+def _tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:  # noqa: FBT001 - lru_cache is called by position
     try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
+        context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise SettingsFault("ca_file", f"cannot be read as certificates: {error}") from error
     context.set_alpn_protocols(["http/1.1"])
-    if not settings.verify:
+    if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

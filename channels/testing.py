@@ -339,7 +339,7 @@ class HttpChannelContract(ChannelContract):
     requests: ClassVar[Sequence[GoldenRequest]] = ()
     short: ClassVar[Mapping[str, Any]] = {
         "connections": 3,
-        "connect_timeout_s": 1.0,
+        "connect_timeout_s": 2.0,
         "read_timeout_s": 0.5,
         "total_timeout_s": 2.0,
         "proxy": "direct",

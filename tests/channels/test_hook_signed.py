@@ -42,7 +42,7 @@ def reaching(url: str, **settings):
         "allow_private": ["127.0.0.0/8"],
         "ports": [int(url.rpartition(":")[2])],
         "allow_http_hosts": ["127.0.0.1"],
-        "connect_timeout_s": 1.0,
+        "connect_timeout_s": 2.0,
         "read_timeout_s": 0.5,
         "total_timeout_s": 2.0,
         "connections": 3,

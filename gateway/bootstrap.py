@@ -66,7 +66,8 @@ from gateway.storage.store import SqlStore
 _SWITCH_INTERVAL_S: Final = 0.0007
 """How long a thread may keep the interpreter while another waits. With the default of 5 ms the database's thread waited
 for the event loop after every statement (64 single rows took 177 ms under load); with a very short one the two threads
-take turns instead of working. Measured: 0.3 ms accepts 4,400 a second and delivers 1,120, 1 ms 3,900 and 1,360."""
+take turns instead of working. In one short run each: 0.3 ms accepted 4,400 a second and
+delivered 1,120, 1 ms 3,900 and 1,360; the value between them was not compared."""
 
 _GARBAGE_AFTER: Final = (20_000, 20, 50)
 """When cycles are looked for. Requests make few, and each look costs milliseconds in which nobody is answered."""

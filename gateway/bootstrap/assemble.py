@@ -1,27 +1,19 @@
-"""The only place that constructs things: from checked settings to a running gateway, and back down.
-
-Owns the order of starting and stopping. Decides nothing about notifications.
-"""
+"""From checked settings to a gateway that is put together. Starts nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import secrets
-import signal
 import socket
-import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import uvicorn
-import uvloop
 
 from channels.contract import Message, Tools
 from channels.mime import compose, parse_mailbox
@@ -30,16 +22,15 @@ from gateway.api.authentication import Authentication
 from gateway.api.captured_hub import CapturedHub
 from gateway.api.context import ApiContext
 from gateway.api.exchange import AsgiApp
+from gateway.bootstrap.room import Room
 from gateway.clock import Clock
 from gateway.config.development import kept_secret, state_folder
 from gateway.config.settings import BreakerSettings, ChannelSettings, Rate, Secret, Settings
-from gateway.errors import GatewayError
 from gateway.middleware.breaker import Breaker
 from gateway.middleware.rate_limit import KeyLimiter, provider_pace
 from gateway.middleware.staging import Staging
 from gateway.model.ids import IdSource
 from gateway.model.patterns import EmailPattern, parse_pattern
-from gateway.observe.logging import configure as configure_logging
 from gateway.observe.logging import get_logger
 from gateway.observe.metrics import Metrics
 from gateway.registry import Registry
@@ -59,50 +50,11 @@ from gateway.router.simulate import PROVIDER, Simulator
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.upkeep import Upkeep
-from gateway.storage.contract import Claimed, Settlement, Store, StoreUnavailable
+from gateway.storage.contract import Claimed, Settlement, Store
 from gateway.storage.database import unheard
 from gateway.storage.store import SqlStore
 
-_SWITCH_INTERVAL_S: Final = 0.0007
-"""How long a thread may keep the interpreter while another waits. With the default of 5 ms the database's thread waited
-for the event loop after every statement (64 single rows took 177 ms under load); with a very short one the two threads
-take turns instead of working. In one short run each: 0.3 ms accepted 4,400 a second and
-delivered 1,120, 1 ms 3,900 and 1,360; the value between them was not compared."""
-
-_GARBAGE_AFTER: Final = (20_000, 20, 50)
-"""When cycles are looked for. Requests make few, and each look costs milliseconds in which nobody is answered."""
-
 _UPKEEP_S: Final = 2.0
-_FIGURES_S: Final = 1.0
-_CLOCK_S: Final = 30.0
-_SURVEY_S: Final = 10.0
-
-
-class NotStarted(GatewayError):
-    """The gateway cannot start; the message says what to do about it."""
-
-
-class Room:
-    """Whether there is room for more deliveries: the store's count, a second old at most."""
-
-    def __init__(self, store: Store, most: int, log: Any) -> None:
-        self._store = store
-        self._most = most
-        self._log = log
-        self._waiting = 0
-
-    def __call__(self) -> bool:
-        """Say whether one more may wait."""
-        return self._waiting < self._most
-
-    async def watch(self) -> None:
-        """Keep counting until cancelled."""
-        while True:
-            try:
-                self._waiting = await self._store.waiting()
-            except StoreUnavailable as error:
-                self._log.warning("count_failed", error=str(error))
-            await asyncio.sleep(_FIGURES_S)
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -381,116 +333,6 @@ def _senders(settings: Settings) -> list[EmailPattern]:
     return [one for one in patterns if isinstance(one, EmailPattern)]
 
 
-# --- running ---
-
-
-def serve(settings: Settings, *, host: str, port: int, work: bool, banner: Callable[[int], None] | None = None) -> int:
-    """Run the API, and the dispatcher unless `work` is off, until a signal; answers the exit code.
-
-    `banner` is called with the port once requests are answered. The first signal stops gently, the second at once.
-    """
-    return _run(_serve(settings, host=host, port=port, work=work, banner=banner))
-
-
-def work(settings: Settings) -> int:
-    """Run the dispatcher alone until a signal; answers the exit code."""
-    return _run(_work(settings))
-
-
-def _run(main: Coroutine[Any, Any, int]) -> int:
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
-
-
-async def _serve(
-    settings: Settings,
-    *,
-    host: str,
-    port: int,
-    work: bool,
-    banner: Callable[[int], None] | None,
-) -> int:
-    configure_logging(settings.logging)
-    listener = _listen(host, port)
-    async with open_gateway(settings) as gateway:
-        _settle_memory()
-        server = _Server(_uvicorn(settings, api(gateway, works=work)), banner)
-
-        def stop() -> None:
-            server.stop()
-            gateway.hub.close()  # who waits for a captured message would use up the time to drain
-
-        with _on_signal(stop):
-            async with working(gateway, work=work):
-                await server.serve(sockets=[listener])
-    return 0
-
-
-def _settle_memory() -> None:
-    """Take what was built at the start out of every later look for garbage: it lives as long as the process."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GARBAGE_AFTER)
-
-
-async def _work(settings: Settings) -> int:
-    configure_logging(settings.logging)
-    async with open_gateway(settings) as gateway:
-        _settle_memory()
-        stopped = asyncio.Event()
-        with _on_signal(stopped.set):
-            async with working(gateway, work=True):
-                gateway.log.info("working", environment=settings.environment.value)
-                await stopped.wait()
-    return 0
-
-
-@contextlib.asynccontextmanager
-async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
-    """Run what runs beside the API; on the way out what is in flight is finished or given back."""
-    loops: list[Coroutine[Any, Any, None]] = [gateway.room.watch(), _survey(gateway)]
-    if not gateway.settings.database.reveal().startswith("sqlite"):
-        loops.append(_follow_clock(gateway))
-    if work:
-        loops.append(gateway.upkeep.run())
-    tasks = [asyncio.create_task(one) for one in loops]
-    dispatching = asyncio.create_task(gateway.dispatcher.run()) if work else None
-    try:
-        yield
-    finally:
-        if dispatching is not None:
-            await gateway.dispatcher.stop(gateway.settings.server.drain_s)
-            await dispatching
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(StoreUnavailable):
-            await gateway.authentication.flush_used()
-
-
-async def _survey(gateway: Gateway) -> None:
-    """Bring slow figures up to date: queue depths, providers' health, when keys were last used."""
-    while True:
-        try:
-            now = gateway.clock()
-            gateway.metrics.queue(await gateway.store.depths(now), now)
-            await gateway.authentication.flush_used()
-        except StoreUnavailable as error:
-            gateway.log.warning("survey_failed", error=str(error))
-        for handle in gateway.providers.all():
-            healthy = handle.breaker.until is None
-            gateway.metrics.provider_health(handle.name, handle.adapter.kind, healthy=healthy)
-        await asyncio.sleep(_SURVEY_S)
-
-
-async def _follow_clock(gateway: Gateway) -> None:
-    while True:
-        await asyncio.sleep(_CLOCK_S)
-        with contextlib.suppress(StoreUnavailable):
-            await gateway.clock.follow(gateway.store.now_ms)
-
-
 def api(gateway: Gateway, *, works: bool = False) -> AsgiApp:
     """Build the API over a gateway; with `works`, it is ready only while the dispatcher runs too."""
 
@@ -520,79 +362,3 @@ def api(gateway: Gateway, *, works: bool = False) -> AsgiApp:
             ready=ready,
         ),
     )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: it would raise the signal again, and a gentle stop must exit with 0."""
-
-    def __init__(self, config: uvicorn.Config, banner: Callable[[int], None] | None) -> None:
-        super().__init__(config)
-        self._banner = banner
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen, and say so."""
-        await super().startup(sockets)
-        if self.started and self._banner is not None and sockets:
-            self._banner(sockets[0].getsockname()[1])
-
-    def stop(self) -> None:
-        """Finish the requests that are open, and end."""
-        self.should_exit = True
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Leave signals to the bootstrap."""
-        yield
-
-
-def _uvicorn(settings: Settings, app: AsgiApp) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.server.trusted_proxies),
-        forwarded_allow_ips=settings.server.trusted_proxies,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=settings.server.drain_s,
-        backlog=2048,
-    )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise NotStarted(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    listener.setblocking(False)  # noqa: FBT003 - the socket API's own signature
-    return listener
-
-
-@contextlib.contextmanager
-def _on_signal(stop: Callable[[], None]) -> Generator[None]:
-    """Call `stop` at the first SIGTERM or SIGINT; the second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    caught = (signal.SIGTERM, signal.SIGINT)
-
-    def first(which: signal.Signals) -> None:
-        for one in caught:
-            loop.remove_signal_handler(one)
-            signal.signal(one, signal.SIG_DFL)
-        del which
-        stop()
-
-    for one in caught:
-        loop.add_signal_handler(one, first, one)
-    try:
-        yield
-    finally:
-        for one in caught:
-            loop.remove_signal_handler(one)

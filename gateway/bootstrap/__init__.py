@@ -1,0 +1,9 @@
+"""The only place that constructs things: from checked settings to a running gateway, and back down.
+
+Owns the order of starting and stopping. Decides nothing about notifications.
+"""
+
+from gateway.bootstrap.assemble import Gateway, api, open_gateway, open_store
+from gateway.bootstrap.running import NotStarted, serve, work, working
+
+__all__ = ["Gateway", "NotStarted", "api", "open_gateway", "open_store", "serve", "work", "working"]

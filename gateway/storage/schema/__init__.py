@@ -1,0 +1,50 @@
+"""The tables: one definition for both databases.
+
+Owns names, types, keys and indexes, and why each index is there. Refuses to know any statement. What the hot path
+updates is kept narrow and apart from what is wide: `queue` beside `deliveries`, `requests` beside `notifications`. On
+PostgreSQL no index mentions a column that `deliveries` changes, so that every settlement stays a heap-only update.
+"""
+
+from gateway.storage.schema.columns import METADATA
+from gateway.storage.schema.messages import (
+    ATTACHMENTS,
+    ATTEMPTS,
+    AWAITING,
+    CAPTURED,
+    COUNTS,
+    DELIVERIES,
+    EVENTS,
+    IDEMPOTENCY,
+    KEYS,
+    NOTIFICATIONS,
+    OPT_OUTS,
+    PACING,
+    QUEUE,
+    REQUESTS,
+    STATUS_CHANGES,
+    SUPPRESSIONS,
+    TAGS,
+    TEMPLATES,
+)
+
+__all__ = [
+    "ATTACHMENTS",
+    "ATTEMPTS",
+    "AWAITING",
+    "CAPTURED",
+    "COUNTS",
+    "DELIVERIES",
+    "EVENTS",
+    "IDEMPOTENCY",
+    "KEYS",
+    "METADATA",
+    "NOTIFICATIONS",
+    "OPT_OUTS",
+    "PACING",
+    "QUEUE",
+    "REQUESTS",
+    "STATUS_CHANGES",
+    "SUPPRESSIONS",
+    "TAGS",
+    "TEMPLATES",
+]

@@ -62,3 +62,5 @@ class ApiContext:
     log: Log
     ready: Callable[[], Awaitable[str | None]]
     """What keeps the gateway from working (database, migrations, dispatcher), or `None`."""
+    scrape: Callable[[], Awaitable[tuple[bytes, str]]]
+    """Every figure in Prometheus' text format, and its media type; those of sibling processes too."""

@@ -46,7 +46,7 @@ async def ready(context: ApiContext, _call: Call[NoQuery, None]) -> Reply:
 
 async def metrics(context: ApiContext, _call: Call[NoQuery, None]) -> Reply:
     """Show all figures for Prometheus."""
-    text, media_type = context.metrics.render()
+    text, media_type = await context.scrape()
     return Reply(status=200, body=text, media_type=media_type.encode())
 
 

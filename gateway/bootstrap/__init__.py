@@ -4,6 +4,7 @@ Owns the order of starting and stopping. Decides nothing about notifications.
 """
 
 from gateway.bootstrap.assemble import Gateway, api, open_gateway, open_store
-from gateway.bootstrap.running import NotStarted, serve, work, working
+from gateway.bootstrap.family import NotStarted
+from gateway.bootstrap.running import serve, work, working
 
 __all__ = ["Gateway", "NotStarted", "api", "open_gateway", "open_store", "serve", "work", "working"]

@@ -33,6 +33,7 @@ from gateway.model.ids import IdSource
 from gateway.model.patterns import EmailPattern, parse_pattern
 from gateway.observe.logging import get_logger
 from gateway.observe.metrics import Metrics
+from gateway.observe.siblings import Siblings
 from gateway.registry import Registry
 from gateway.render import source
 from gateway.render.renderer import Renderer
@@ -125,7 +126,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     renderer = await _renderer(settings, store, clock, log)
     providers = _providers(settings, rules, clock, log)
     staging = Staging(settings.environment, settings.staging)
-    secret = _secret(settings)
+    secret = signing_secret(settings)
     links = UnsubscribeLinks(secret, settings.public_url)
     composer = Composer(
         renderer=renderer,
@@ -300,7 +301,7 @@ def _settled(metrics: Metrics, hub: CapturedHub) -> Callable[[Claimed, Settlemen
     return on_settled
 
 
-def _secret(settings: Settings) -> bytes:
+def signing_secret(settings: Settings) -> bytes:
     """Find the key that signs links and hides addresses; one is made and kept beside the database if none is given."""
     if settings.secret_key is not None:
         return settings.secret_key.reveal().encode()
@@ -333,13 +334,20 @@ def _senders(settings: Settings) -> list[EmailPattern]:
     return [one for one in patterns if isinstance(one, EmailPattern)]
 
 
-def api(gateway: Gateway, *, works: bool = False) -> AsgiApp:
-    """Build the API over a gateway; with `works`, it is ready only while the dispatcher runs too."""
+def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = None) -> AsgiApp:
+    """Build the API over a gateway; with `works`, it is ready only while the dispatcher runs too.
+
+    With `siblings`, `/metrics` shows their figures beside its own.
+    """
 
     async def ready() -> str | None:
         if works and not gateway.dispatcher.healthy:
             return "the dispatcher is not running"
         return await gateway.store.ready()
+
+    async def scrape() -> tuple[bytes, str]:
+        text, media_type = gateway.metrics.render()
+        return (text if siblings is None else await siblings.with_theirs(text)), media_type
 
     settings = gateway.settings
     return create_app(
@@ -360,5 +368,6 @@ def api(gateway: Gateway, *, works: bool = False) -> AsgiApp:
             ids=gateway.id_source,
             log=gateway.log,
             ready=ready,
+            scrape=scrape,
         ),
     )

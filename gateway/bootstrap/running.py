@@ -8,17 +8,21 @@ import gc
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 import uvloop
 
 from gateway.api.exchange import AsgiApp
-from gateway.bootstrap.assemble import Gateway, api, open_gateway
+from gateway.bootstrap.assemble import Gateway, api, open_gateway, open_store, signing_secret
+from gateway.bootstrap.family import Family, Life, NotStarted, Place
 from gateway.config.settings import Settings
-from gateway.errors import GatewayError
 from gateway.observe.logging import configure as configure_logging
+from gateway.observe.logging import get_logger
+from gateway.observe.siblings import Siblings
 from gateway.storage.contract import StoreUnavailable
 
 _SWITCH_INTERVAL_S: Final = 0.0007
@@ -34,24 +38,59 @@ _CLOCK_S: Final = 30.0
 _SURVEY_S: Final = 10.0
 
 
-class NotStarted(GatewayError):
-    """The gateway cannot start; the message says what to do about it."""
-
-
-# --- running ---
-
-
-def serve(settings: Settings, *, host: str, port: int, work: bool, banner: Callable[[int], None] | None = None) -> int:
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    work: bool,
+    processes: int = 1,
+    banner: Callable[[int], None] | None = None,
+) -> int:
     """Run the API, and the dispatcher unless `work` is off, until a signal; answers the exit code.
 
     `banner` is called with the port once requests are answered. The first signal stops gently, the second at once.
+    Several `processes` share the port and the database.
     """
-    return _run(_serve(settings, host=host, port=port, work=work, banner=banner))
+    announce = banner or _unheard
+    listener = _listen(host, port)
+    if processes == 1:
+        return _run(_serve(settings, listener=listener, work=work, banner=announce))
+    with tempfile.TemporaryDirectory(prefix="gateway-") as folder:
+
+        def life(place: Place) -> int:
+            siblings = Siblings(Path(folder), number=place.number, count=processes)
+            process = _serve(settings, listener=listener, work=work, banner=place.is_ready, kin=(place, siblings))
+            return _run(process)
+
+        return _family(settings, life, processes, announce)
 
 
-def work(settings: Settings) -> int:
-    """Run the dispatcher alone until a signal; answers the exit code."""
-    return _run(_work(settings))
+def work(settings: Settings, *, processes: int = 1) -> int:
+    """Run the dispatcher alone until a signal, in as many processes; answers the exit code."""
+    if processes == 1:
+        return _run(_work(settings))
+
+    def life(place: Place) -> int:
+        return _run(_work(settings, place))
+
+    return _family(settings, life, processes, _unheard)
+
+
+def _unheard(_port: int) -> None:
+    """Announce nothing."""
+
+
+def _family(settings: Settings, life: Life, processes: int, on_ready: Callable[[int], None]) -> int:
+    configure_logging(settings.logging)
+    # What a first start makes is made before the others look for it.
+    asyncio.run(_prepare(settings))
+    return Family(life, processes, on_ready=on_ready, log=get_logger("gateway")).run()
+
+
+async def _prepare(settings: Settings) -> None:
+    async with open_store(settings):
+        signing_secret(settings)
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
@@ -63,25 +102,54 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 async def _serve(
     settings: Settings,
     *,
-    host: str,
-    port: int,
+    listener: socket.socket,
     work: bool,
-    banner: Callable[[int], None] | None,
+    banner: Callable[[int], None],
+    kin: tuple[Place, Siblings] | None = None,
 ) -> int:
     configure_logging(settings.logging)
-    listener = _listen(host, port)
     async with open_gateway(settings) as gateway:
         _settle_memory()
-        server = _Server(_uvicorn(settings, api(gateway, works=work)), banner)
+        siblings = None if kin is None else kin[1]
+        server = _Server(_uvicorn(settings, api(gateway, works=work, siblings=siblings)), banner)
 
         def stop() -> None:
             server.stop()
             gateway.hub.close()  # who waits for a captured message would use up the time to drain
 
-        with _on_signal(stop):
-            async with working(gateway, work=work):
+        with _on_signal(stop), _on_orphaned(None if kin is None else kin[0], stop):
+            async with working(gateway, work=work), _telling(siblings, gateway):
                 await server.serve(sockets=[listener])
     return 0
+
+
+@contextlib.asynccontextmanager
+async def _telling(siblings: Siblings | None, gateway: Gateway) -> AsyncGenerator[None]:
+    """Tell this process's figures to the others while it serves."""
+    if siblings is None:
+        yield
+        return
+    async with siblings.tell(lambda: gateway.metrics.render()[0]):
+        yield
+
+
+@contextlib.contextmanager
+def _on_orphaned(place: Place | None, stop: Callable[[], None]) -> Generator[None]:
+    """Call `stop` when the parent is gone without having said so."""
+    if place is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(place.lifeline)
+        stop()
+
+    loop.add_reader(place.lifeline, ended)
+    try:
+        yield
+    finally:
+        loop.remove_reader(place.lifeline)
 
 
 def _settle_memory() -> None:
@@ -91,14 +159,16 @@ def _settle_memory() -> None:
     gc.set_threshold(*_GARBAGE_AFTER)
 
 
-async def _work(settings: Settings) -> int:
+async def _work(settings: Settings, place: Place | None = None) -> int:
     configure_logging(settings.logging)
     async with open_gateway(settings) as gateway:
         _settle_memory()
         stopped = asyncio.Event()
-        with _on_signal(stopped.set):
+        with _on_signal(stopped.set), _on_orphaned(place, stopped.set):
             async with working(gateway, work=True):
                 gateway.log.info("working", environment=settings.environment.value)
+                if place is not None:
+                    place.is_ready(0)
                 await stopped.wait()
     return 0
 
@@ -151,14 +221,14 @@ async def _follow_clock(gateway: Gateway) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling: it would raise the signal again, and a gentle stop must exit with 0."""
 
-    def __init__(self, config: uvicorn.Config, banner: Callable[[int], None] | None) -> None:
+    def __init__(self, config: uvicorn.Config, banner: Callable[[int], None]) -> None:
         super().__init__(config)
         self._banner = banner
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and say so."""
         await super().startup(sockets)
-        if self.started and self._banner is not None and sockets:
+        if self.started and sockets:
             self._banner(sockets[0].getsockname()[1])
 
     def stop(self) -> None:

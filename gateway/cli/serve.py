@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.option("--host", help="Listen on this address instead of [server] host.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Listen on this port instead of [server] port.")
 @click.option("--no-work", is_flag=True, help="Only the API: leave the sending to `gateway work` processes.")
-def serve(config: Path | None, host: str | None, port: int | None, *, no_work: bool) -> None:
+@click.option("--processes", type=click.IntRange(1, 64), help="Run so many processes instead of [server] processes.")
+def serve(config: Path | None, host: str | None, port: int | None, processes: int | None, *, no_work: bool) -> None:
     """Run the API, and send what is accepted.
 
     SIGTERM or Ctrl-C stops it gently: what is being sent is finished or given back. In development without a
@@ -52,6 +53,7 @@ def serve(config: Path | None, host: str | None, port: int | None, *, no_work: b
             host=here,
             port=wanted,
             work=not no_work,
+            processes=processes or settings.server.processes,
             banner=listening,
         )
     except (GatewayError, OSError) as error:
@@ -61,7 +63,8 @@ def serve(config: Path | None, host: str | None, port: int | None, *, no_work: b
 
 @click.command()
 @with_config
-def work(config: Path | None) -> None:
+@click.option("--processes", type=click.IntRange(1, 64), help="Run so many processes instead of [server] processes.")
+def work(config: Path | None, processes: int | None) -> None:
     """Send what is accepted, without an API.
 
     Any number of these may run on one PostgreSQL database, beside `gateway serve --no-work`.
@@ -71,7 +74,7 @@ def work(config: Path | None) -> None:
 
     settings = read_settings(config)
     try:
-        code = bootstrap.work(settings)
+        code = bootstrap.work(settings, processes=processes or settings.server.processes)
     except (GatewayError, OSError) as error:
         fail(f"The worker did not start: {error}")
     raise click.exceptions.Exit(code)

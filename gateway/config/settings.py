@@ -97,6 +97,8 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """How long a claim holds without a settlement. Longer than the slowest attempt: a shorter one makes duplicates."""
     poll_s: Annotated[float, Meta(gt=0)] = 1.0
     """How often an idle worker looks for due deliveries; what this process accepts itself is sent without waiting."""
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
+    """How many processes `gateway serve` and `gateway work` run. Each has its own rate counts per key."""
     database_connections: Positive = 10
     """PostgreSQL only: connections per process."""
 

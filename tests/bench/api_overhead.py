@@ -61,6 +61,7 @@ def _ours() -> Any:
             ids=IdSource(),
             log=get_logger("bench"),
             ready=unused,
+            scrape=unused,
         ),
     )
 

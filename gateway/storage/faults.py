@@ -61,6 +61,8 @@ def meaning_of(fault: BaseException) -> Meaning:
     """Say what an exception from SQLAlchemy or a driver means."""
     if isinstance(fault, exc.DBAPIError):
         return _meaning_of_driver(fault)
+    if isinstance(fault, sqlite3.Error):
+        return _meaning_of_sqlite(fault)
     if isinstance(fault, exc.TimeoutError | TimeoutError):
         return Meaning.GONE
     state = getattr(fault, "sqlstate", None)
@@ -86,9 +88,13 @@ def words_of(fault: BaseException) -> str:
 def _meaning_of_driver(fault: exc.DBAPIError) -> Meaning:
     original = fault.orig
     if isinstance(original, sqlite3.Error):
-        return Meaning.GONE if _sqlite_code(original) in _SQLITE_GONE else Meaning.FAULT
+        return _meaning_of_sqlite(original)
     meaning = _meaning_of_state(str(getattr(original, "sqlstate", None) or ""))
     return Meaning.CUT if fault.connection_invalidated else meaning
+
+
+def _meaning_of_sqlite(fault: sqlite3.Error) -> Meaning:
+    return Meaning.GONE if _sqlite_code(fault) in _SQLITE_GONE else Meaning.FAULT
 
 
 def _meaning_of_state(state: str) -> Meaning:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
 
 from gateway.storage import migrate
+from gateway.storage.bulk import driver_of
 from gateway.storage.contract import StoreDamaged, StoreUnavailable
 from gateway.storage.database import Answer, OnBatch, Request, Verb, run_alone, unheard
 from gateway.storage.faults import Meaning, is_damage, meaning_of, words_of
@@ -190,7 +191,7 @@ class SqliteDatabase:
 
         # The driver opens no transaction before a SELECT, and a reader that turns writer can lose an update.
         def start(conn: Connection) -> None:
-            conn.exec_driver_sql(begin)
+            driver_of(conn).execute(begin)
 
         event.listen(engine, "begin", start)
         self._engines.append(engine)

@@ -37,16 +37,17 @@ from gateway.api.pages import document_operation, page_operations
 from gateway.api.problems import problem_reply
 from gateway.api.reading import BodyBudget
 from gateway.errors import INTERNAL, Problem
+from gateway.model.bodies import BUILT_IN, Bodies
 
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 _BODIES_BYTES: Final = 134_217_728
 """What all large bodies may hold together: eight of the largest, or a hundred and more of a megabyte."""
 
 
-def operations() -> tuple[Operation, ...]:
+def operations(bodies: Bodies = BUILT_IN) -> tuple[Operation, ...]:
     """List every operation of the API, in the order of the document."""
     listed = (
-        *notifications.OPERATIONS,
+        *notifications.operations(bodies),
         *deliveries.OPERATIONS,
         *captured.operations(),
         *callbacks.OPERATIONS,
@@ -68,7 +69,7 @@ def operations() -> tuple[Operation, ...]:
 def create_app(context: ApiContext) -> AsgiApp:
     """Build the application around its collaborators."""
     by_path: dict[str, dict[str, Operation]] = {}
-    for operation in (*operations(), *page_operations(), *unsubscribe.page_operations()):
+    for operation in (*operations(context.bodies), *page_operations(), *unsubscribe.page_operations()):
         by_path.setdefault(operation.path, {})[operation.method] = operation
     budget = BodyBudget(max(_BODIES_BYTES, 4 * context.settings.limits.attachment_body_bytes))
     routes = Litestar(

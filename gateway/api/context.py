@@ -14,6 +14,7 @@ from gateway.api.authentication import Authentication
 from gateway.api.captured_hub import CapturedHub
 from gateway.config.settings import Settings
 from gateway.middleware.rate_limit import KeyLimiter
+from gateway.model.bodies import BUILT_IN, Bodies
 from gateway.model.ids import IdSource
 from gateway.observe.metrics import Metrics
 from gateway.render.renderer import Renderer
@@ -64,3 +65,5 @@ class ApiContext:
     """What keeps the gateway from working (database, migrations, dispatcher), or `None`."""
     scrape: Callable[[], Awaitable[tuple[bytes, str]]]
     """Every figure in Prometheus' text format, and its media type; those of sibling processes too."""
+    bodies: Bodies = BUILT_IN
+    """The shapes of a send, with the keys of channels from elsewhere."""

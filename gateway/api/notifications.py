@@ -20,6 +20,7 @@ from gateway.api.problems import ProblemAnswer, problem_answer
 from gateway.api.reading import decode_body
 from gateway.errors import CONFLICT, IDEMPOTENCY_KEY_REUSED, Code, Fault, Problem, invalid, not_found
 from gateway.model import ids
+from gateway.model.bodies import BUILT_IN, Bodies
 from gateway.model.requests import BatchItem, Request, SendRequest
 from gateway.model.states import NotificationStatus, Scope, Status
 from gateway.router import answers
@@ -134,7 +135,6 @@ def idempotency_key(header: bytes | None) -> str | None:
 
 
 _RAW_BATCH: Final = msgspec.json.Decoder(_RawBatch)
-_BATCH_ITEM: Final = msgspec.json.Decoder(BatchItem)
 
 
 async def send_batch(context: ApiContext, call: Call[NoQuery, _RawBatch]) -> Reply:
@@ -146,14 +146,18 @@ async def send_batch(context: ApiContext, call: Call[NoQuery, _RawBatch]) -> Rep
     if len(items) > most:
         message = f"Must have at most {most} entries, not {len(items)}."
         raise invalid([Fault("notifications", Code.TOO_MANY, message)])
-    results = await context.accepting.batch(call.caller, [_item(bytes(raw)) for raw in items])
+    shape = context.bodies.item
+    decoder = msgspec.json.Decoder(shape)
+    results = await context.accepting.batch(call.caller, [_item(bytes(raw), decoder, shape) for raw in items])
     parts = [_result(one, call.request_id) for one in results]
     return Reply(status=_ACCEPTED, body=b'{"results":[' + b",".join(parts) + b"]}")
 
 
-def _item(raw: bytes) -> tuple[BatchItem, bytes] | Problem:
+def _item(
+    raw: bytes, decoder: msgspec.json.Decoder[BatchItem], shape: type[BatchItem]
+) -> tuple[BatchItem, bytes] | Problem:
     try:
-        return decode_body(raw, _BATCH_ITEM, BatchItem), raw
+        return decode_body(raw, decoder, shape), raw
     except Problem as problem:
         return problem
 
@@ -357,3 +361,24 @@ OPERATIONS: Final = (
         answer=AnswerRule(type=CancelAnswer, description="What happened to each delivery."),
     ),
 )
+
+
+def operations(bodies: Bodies) -> tuple[Operation, ...]:
+    """List them as this installation knows them: with the keys of channels from elsewhere."""
+    if bodies is BUILT_IN:
+        return OPERATIONS
+    batch = msgspec.defstruct(
+        BatchRequest.__name__,
+        [("notifications", list[bodies.item])],
+        bases=(BatchRequest,),
+        namespace={"__doc__": BatchRequest.__doc__},
+        frozen=True,
+        kw_only=True,
+    )
+    shapes: dict[Any, Any] = {SendRequest: bodies.send, BatchRequest: batch}
+
+    def spoken(body: BodyRule) -> BodyRule:
+        type_, shown = (shapes.get(one, one) for one in (body.type, body.shown))
+        return msgspec.structs.replace(body, type=type_, shown=shown)
+
+    return tuple(one if one.body is None else msgspec.structs.replace(one, body=spoken(one.body)) for one in OPERATIONS)

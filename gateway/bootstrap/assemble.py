@@ -24,11 +24,13 @@ from gateway.api.context import ApiContext
 from gateway.api.exchange import AsgiApp
 from gateway.bootstrap.room import Room
 from gateway.clock import Clock
+from gateway.config import rules as configured
 from gateway.config.development import kept_secret, state_folder
 from gateway.config.settings import BreakerSettings, ChannelSettings, Rate, Secret, Settings
 from gateway.middleware.breaker import Breaker
 from gateway.middleware.rate_limit import KeyLimiter, provider_pace
 from gateway.middleware.staging import Staging
+from gateway.model.bodies import bodies
 from gateway.model.ids import IdSource
 from gateway.model.patterns import EmailPattern, parse_pattern
 from gateway.observe.logging import get_logger
@@ -369,5 +371,6 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             log=gateway.log,
             ready=ready,
             scrape=scrape,
+            bodies=bodies(settings.channels.keys() - set(configured.CHANNELS)),
         ),
     )

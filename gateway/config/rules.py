@@ -29,6 +29,7 @@ from gateway.config.settings import (
     TemplateSettings,
 )
 from gateway.model.addresses import (
+    NOT_ADDRESSES,
     AddressFault,
     locale_fault,
     normalise_email,
@@ -50,6 +51,7 @@ RESERVED_PROVIDERS: Final = frozenset({"simulator"})
 """Names in the ledger that are no configured account."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}").fullmatch
 _NAME_WORDS: Final = "A name is made of lower-case letters, digits, hyphens and underscores (at most 63)."
+_KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,62}").fullmatch
 _CLOCK: Final = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]").fullmatch
 
 
@@ -212,11 +214,15 @@ def _check_provider_name(name: str) -> Found:
 
 
 def _check_channel_name(name: str, names: Names, path: str) -> Found:
-    if name in CHANNELS or name in names.providers.values():
+    if name in CHANNELS:
         return
-    known = sorted({*CHANNELS, *names.extra_channels()})
-    if name not in known:
-        yield path, f"There is no channel {name}{suggestion(name, known)}"
+    if name not in names.providers.values():
+        known = sorted({*CHANNELS, *names.extra_channels()})
+        if name not in known:
+            yield path, f"There is no channel {name}{suggestion(name, known)}"
+            return
+    if not _KEY(name) or name in NOT_ADDRESSES:
+        yield path, f"A recipient cannot have {name} as the key of an address: its adapter must call it otherwise."
 
 
 def _check_channel(name: str, channel: ChannelSettings, names: Names) -> Found:

@@ -57,7 +57,7 @@ _LOCALE: Final = re.compile(
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+){0,2}").fullmatch
 
 _PHONE_CHANNEL: Final = "sms"
-_NOT_ADDRESSES: Final = frozenset({"user", "topic", "name", "phone", "locale", "timezone", "data"})
+NOT_ADDRESSES: Final = frozenset({"user", "topic", "name", "phone", "locale", "timezone", "data"})
 """Keys of a recipient that are no channel's own: an adapter that called its channel `name` must not read names."""
 
 
@@ -210,6 +210,6 @@ def recipient_key(channel: str) -> str:
 
 def address_of(channel: str, recipient: Recipient) -> str | dict[str, Any] | None:
     """Read the recipient's address for `channel` as it was given, or `None`; a browser subscription is a dict."""
-    if channel in _NOT_ADDRESSES:
+    if channel in NOT_ADDRESSES:
         return None
     return getattr(recipient, recipient_key(channel), None)

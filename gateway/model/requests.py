@@ -7,7 +7,7 @@ said by `gateway.router.accept`. Lengths that no configuration changes are writt
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -67,6 +67,11 @@ class Recipient(Request, frozen=True, kw_only=True):
     locale: Annotated[str, Meta(max_length=35)] | None = None
     timezone: Annotated[str, Meta(max_length=64)] | None = None
     data: dict[str, Any] | None = None
+
+    address_keys: ClassVar[tuple[str, ...]] = (
+        "email", "phone", "slack", "discord", "teams", "telegram", "web_push", "mobile_push", "webhook",
+    )  # fmt: skip
+    """Which of these carry addresses; `gateway.model.bodies` adds those of adapters from elsewhere."""
 
 
 class AttachmentRequest(Request, frozen=True, kw_only=True):

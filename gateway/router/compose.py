@@ -14,7 +14,7 @@ import msgspec
 
 from channels.contract import Attachment, Content, Message
 from gateway.model import ids
-from gateway.model.requests import ContentRequest, Overrides
+from gateway.model.requests import ContentRequest, EmailOverrides
 from gateway.render.renderer import Person, Renderer
 from gateway.render.source import decode as decode_template
 from gateway.render.template import Template
@@ -30,7 +30,8 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
     content: ContentRequest | None = None
     data: dict[str, Any] = {}
-    overrides: Overrides | None = None
+    overrides: dict[str, dict[str, Any] | None] | None = None
+    """By channel, as they were written: the adapter that brought a channel may be gone by now."""
     tags: tuple[str, ...] = ()
     collapse_key: str | None = None
 
@@ -117,7 +118,8 @@ class Composer:
     def message(self, subject: Subject, *, attempt: int) -> Message:
         """Render and address one message, its try number `attempt`. Pure but for caches; raises `RenderFailed`."""
         who = subject.addressee
-        email = subject.request.overrides.email if subject.channel == "email" and subject.request.overrides else None
+        own = _own_terms(subject)
+        email = msgspec.convert(own, EmailOverrides) if subject.channel == "email" and own else None
         unsubscribe = self._unsubscribe_url(subject) if subject.category.settings.unsubscribe else None
         content = self._renderer.render(
             template=subject.template,
@@ -130,7 +132,7 @@ class Composer:
             unsubscribe_url=unsubscribe,
             subject=None if email is None else email.subject,
         )
-        options = _own_terms(subject)
+        options = _options(subject, own)
         sender = self._rules.channels[subject.channel].sender
         if email is not None:
             options = {"cc": email.cc, "bcc": email.bcc, "reply_to": email.reply_to, "headers": email.headers}
@@ -163,11 +165,15 @@ _DECODE_STORED: Final = msgspec.json.Decoder(Stored).decode
 
 
 def _own_terms(subject: Subject) -> dict[str, Any]:
-    """Read what the caller said in the channel's own terms; e-mail's have types and are read by name."""
+    """Read what the caller said in the channel's own terms."""
+    return (subject.request.overrides or {}).get(subject.channel) or {}
+
+
+def _options(subject: Subject, own: dict[str, Any]) -> dict[str, Any]:
+    """Make one message's options of its channel's own terms: a copy, as the terms are shared by all recipients."""
     if subject.channel == "email":
-        return {}
-    own: dict[str, Any] = getattr(subject.request.overrides, subject.channel, None) or {}
-    return {"collapse_key": subject.request.collapse_key, **own} if subject.request.collapse_key else own
+        return {}  # e-mail's have types and are read by name
+    return {"collapse_key": subject.request.collapse_key, **own} if subject.request.collapse_key else dict(own)
 
 
 def _merged(shared: Mapping[str, Any], own: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -183,7 +183,7 @@ class Explaining:
             request=Stored(
                 content=request.content,
                 data=request.data,
-                overrides=request.overrides,
+                overrides=msgspec.to_builtins(request.overrides),
                 tags=tuple(request.tags),
                 collapse_key=request.collapse_key,
             ),

@@ -38,7 +38,6 @@ from gateway.router.compose import CONTENT_KEY, Addressee
 from gateway.router.plan import Ask, Target
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, Rules
 
-_ADDRESS_KEYS: Final = ("email", "phone", "slack", "discord", "teams", "telegram", "web_push", "mobile_push", "webhook")
 _ENCODE: Final = msgspec.json.Encoder().encode
 _SORTED: Final = msgspec.json.Encoder(order="sorted").encode
 _EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
@@ -173,7 +172,7 @@ class Resolver:
                 faults.append(Fault(f"{where}.user", Code.UNKNOWN_USER, f"there is no user {one.user!r}"))
             elif one.topic is not None:
                 faults.append(Fault(f"{where}.topic", Code.INVALID, f"there is no topic {one.topic!r}"))
-            elif all(getattr(one, key) is None for key in _ADDRESS_KEYS):
+            elif all(getattr(one, key) is None for key in one.address_keys):
                 faults.append(Fault(where, Code.REQUIRED, "a recipient needs a user, a topic or an address"))
             if one.name is not None:
                 for _, message in header_faults(to_name=one.name):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.faults import AdapterFault
+from gateway.config.faults import AdapterFault, ConfigurationFaults
+from gateway.config.load import load
 from gateway.config.settings import Provider
 from gateway.registry import Registry, by_name
 
@@ -70,3 +71,14 @@ def test_a_provider_gets_its_own_settings_and_tools(modules: Path) -> None:
     built = registry.build(Provider(name="p", use="good", settings={"a": 1}), tools)  # type: ignore[arg-type]
     assert built.settings == {"a": 1}
     assert built.tools is tools
+
+
+@pytest.mark.parametrize("kind", ["name", "data", "phone"])
+def test_a_channel_must_not_have_the_name_of_a_recipients_other_key(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[providers.x]\nuse = "dev_log"\nkind = "{kind}"\n[channels.{kind}]\nproviders = ["x"]\n')
+    with pytest.raises(ConfigurationFaults) as caught:
+        load(file, {}, Registry.load())
+    [fault] = caught.value.faults
+    assert fault.path == f"channels.{kind}"
+    assert "adapter must call it otherwise" in fault.message

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -24,7 +24,7 @@ _LISTENS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 class GatewayProcess:
     """One run of `gateway serve` or `gateway work`. Its output is in `log`."""
 
-    def __init__(self, config: Path, *words: str) -> None:
+    def __init__(self, config: Path, *words: str, variables: Mapping[str, str] | None = None) -> None:
         self.log = config.with_suffix(f".{time.monotonic_ns()}.log")
         self.started = time.monotonic()
         environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
@@ -33,7 +33,7 @@ class GatewayProcess:
                 [COMMAND, *words, "--config", config],
                 stdout=log,
                 stderr=log,
-                env={**environ, "PYTHONUNBUFFERED": "1"},
+                env={**environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
             )
 
     @property
@@ -66,9 +66,11 @@ class GatewayProcess:
 
 
 @contextlib.asynccontextmanager
-async def serving(config: Path) -> AsyncIterator[tuple[GatewayProcess, httpx.AsyncClient]]:
+async def serving(
+    config: Path, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[GatewayProcess, httpx.AsyncClient]]:
     """Run `gateway serve`; whatever happened to it meanwhile, it is gone afterwards."""
-    process = GatewayProcess(config, "serve", "--port", "0")
+    process = GatewayProcess(config, "serve", "--port", "0", variables=variables)
     try:
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
         headers = {"Authorization": f"Bearer {ADMIN}"}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import socket
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, cast
 
@@ -96,9 +97,15 @@ class Guard(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         networks = tuple(ip_network(entry) if isinstance(entry, str) else entry for entry in self.allow_private)
         msgspec.structs.force_setattr(self, "allow_private", networks)
+        msgspec.structs.force_setattr(self, "ports", tuple(self.ports))
+        msgspec.structs.force_setattr(self, "allow_http_hosts", tuple(self.allow_http_hosts))
 
     def check_url(self, text: str) -> str | None:
         """Say what is wrong with a URL before anything is resolved; `None` if nothing is. Pure; repeats no input."""
+        return _judged(self, text)
+
+    def judge_url(self, text: str) -> str | None:
+        """Do what `check_url` does, anew."""
         if len(text) > _URL_MOST:
             return f"a URL has at most {_URL_MOST} characters"
         found = _URL(text)
@@ -190,6 +197,11 @@ class GuardedResolver(aiohttp.abc.AbstractResolver):
     async def close(self) -> None:
         """Close the resolver inside."""
         await self._inner.close()
+
+
+@lru_cache(maxsize=1024)  # an adapter asks, and its wire once more; and the same webhooks come again and again
+def _judged(guard: Guard, text: str) -> str | None:
+    return guard.judge_url(text)
 
 
 def _dialled_host(text: str) -> str | None:

@@ -1,7 +1,8 @@
 """Slack, by incoming webhook and by bot token: the adapter `chat_slack`.
 
 Owns Block Kit made from words, the two ways to post and the reading of Slack's errors and of its callbacks. slack_sdk
-shapes the requests and the blocks and checks signatures; the wire and its time limits are `channels.http`'s, and the
+shapes the requests and checks signatures (its models of the blocks validate by reflection, which cost more than all the
+rest of a send; they are the judge in our tests instead); the wire and its time limits are `channels.http`'s, and the
 SDK's own retries are off. Refuses to know which message an update belongs to: `update_ts` says it.
 
 Where it is written: https://docs.slack.dev/reference/methods/chat.postMessage,
@@ -21,17 +22,6 @@ from typing import Any, ClassVar, Final, cast
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
-from slack_sdk.models.blocks import (
-    ActionsBlock,
-    Block,
-    ButtonElement,
-    ContextBlock,
-    HeaderBlock,
-    ImageBlock,
-    MarkdownTextObject,
-    PlainTextObject,
-    SectionBlock,
-)
 from slack_sdk.signature import Clock, SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -60,6 +50,7 @@ __all__ = ["SlackChannel", "SlackSettings", "blocks"]
 _BLOCKS_MOST: Final = 50  # "You can include up to 50 blocks in each message"
 _SECTION_CHARS: Final = 3000
 _HEADER_CHARS: Final = 150
+_ALT_CHARS: Final = 2000
 _BUTTON_CHARS: Final = 75
 _BUTTONS_MOST: Final = 25
 _TEXT_CHARS: Final = 40_000  # "truncated" beyond: refused here, since half a message is no message
@@ -467,43 +458,44 @@ def _payload(message: Message) -> dict[str, Any] | Rejected:
 
 def blocks(said: Words, message: Message) -> list[dict[str, Any]]:
     """Make blocks from words. The buttons carry the message's id, by which their callbacks are known."""
-    made: list[Block] = []
+    made: list[dict[str, Any]] = []
     if said.title and len(said.title) <= _HEADER_CHARS:
-        made.append(HeaderBlock(text=PlainTextObject(text=said.title)))
+        made.append({"type": "header", "text": {"type": "plain_text", "text": said.title}})
     elif said.title:
         made += [_section(f"*{piece}*") for piece in _pieces(_escape(said.title), _SECTION_CHARS - 2)]
     made += [_section(piece) for piece in _sections(blocks_of(said, _MRKDWN))]
     if said.image_url:
-        made.append(ImageBlock(image_url=said.image_url, alt_text=cut(said.title or "image", 2000)))
+        made.append({"type": "image", "image_url": said.image_url, "alt_text": cut(said.title or "image", _ALT_CHARS)})
     if buttons := _buttons(said, message):
-        made.append(ActionsBlock(elements=buttons))
+        made.append({"type": "actions", "elements": buttons})
     if said.url and said.url not in {action.url for action in said.actions}:
-        made.append(ContextBlock(elements=[_mrkdwn(_link(_escape(said.url), said.url))]))
-    return [cast("Any", block).to_dict() for block in made]
+        made.append({"type": "context", "elements": [_mrkdwn(_link(_escape(said.url), said.url))]})
+    return made
 
 
-def _buttons(said: Words, message: Message) -> list[ButtonElement]:
+def _buttons(said: Words, message: Message) -> list[dict[str, Any]]:
     buttons = [
-        ButtonElement(text=_plain_text(action.label), action_id=f"{_OPEN}{number}", url=action.url, value=message.id)
+        _button(action.label, f"{_OPEN}{number}", message) | {"url": action.url}
         for number, action in enumerate(said.actions[: _BUTTONS_MOST - 1])
     ]
     wish = message.options.get("acknowledge", message.content.data.get("acknowledge"))
     if wish:
         label = wish if isinstance(wish, str) else "Acknowledge"
-        buttons.append(ButtonElement(text=_plain_text(label), action_id=_ACKNOWLEDGE, value=message.id))
+        buttons.append(_button(label, _ACKNOWLEDGE, message))
     return buttons
 
 
-def _plain_text(text: str) -> PlainTextObject:
-    return PlainTextObject(text=cut(text, _BUTTON_CHARS))
+def _button(label: str, action_id: str, message: Message) -> dict[str, Any]:
+    text = {"type": "plain_text", "text": cut(label, _BUTTON_CHARS)}
+    return {"type": "button", "text": text, "action_id": action_id, "value": message.id}
 
 
-def _section(text: str) -> SectionBlock:
-    return SectionBlock(text=_mrkdwn(text))
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _mrkdwn(text)}
 
 
-def _mrkdwn(text: str) -> MarkdownTextObject:
-    return MarkdownTextObject(text=text, verbatim=True)  # else Slack links names and addresses that data brings
+def _mrkdwn(text: str) -> dict[str, Any]:
+    return {"type": "mrkdwn", "text": text, "verbatim": True}  # else Slack links names and addresses that data brings
 
 
 def _sections(written: Sequence[str]) -> list[str]:

@@ -25,8 +25,6 @@ from urllib.parse import parse_qs, urlsplit
 # botocore ships no types:
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 import msgspec
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -34,6 +32,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from msgspec import Meta
 
+from channels.aws_signature import AwsSigner
 from channels.contract import (
     Accepted,
     Callback,
@@ -121,13 +120,10 @@ class SesChannel:
         )
         self._settings = settings
         self._now = tools.now
-        self._base_url = (settings.base_url or _endpoint(settings.region)).rstrip("/")
-        self._signer: Any = SigV4Auth(
-            Credentials(settings.access_key_id, settings.secret_access_key, settings.session_token),
-            "ses",
-            settings.region,
-        )
-        self._wire = Wire(settings, tools, base_url=self._base_url)
+        credentials = Credentials(settings.access_key_id, settings.secret_access_key, settings.session_token)
+        base_url = (settings.base_url or _endpoint(settings.region)).rstrip("/")
+        self._signer = AwsSigner(credentials, "ses", settings.region, base_url)
+        self._wire = Wire(settings, tools, base_url=base_url)
         self._keys: dict[str, _Certificate] = {}
         self._fetching = asyncio.Lock()
 
@@ -221,10 +217,8 @@ class SesChannel:
 
     async def _ask(self, method: str, path: str, body: bytes) -> Result:
         """Sign and send. The signature is made anew for each attempt: it holds for five minutes."""
-        headers = {"Content-Type": "application/json"} if body else {}
-        request: Any = AWSRequest(method=method, url=self._base_url + path, data=body or None, headers=headers)
-        self._signer.add_auth(request)
-        return await self._wire.request(method, path, content=body or None, headers=dict(request.headers.items()))
+        headers = self._signer.headers(method, path, body, self._now())
+        return await self._wire.request(method, path, content=body or None, headers=headers)
 
     def _judged(self, callback: Callback) -> _Envelope:
         """Read the envelope and refuse, before anything is fetched, what could not be believed anyway."""

@@ -13,8 +13,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slack_sdk.models.blocks import Block
 
-from channels.chat_slack import SlackChannel, SlackSettings
+from channels.chat_markup import words_of
+from channels.chat_slack import SlackChannel, SlackSettings, blocks
 from channels.contract import (
     Accepted,
     Callback,
@@ -594,3 +596,22 @@ def test_a_callback_that_cannot_be_read_is_refused_as_unreadable(callback):
     with pytest.raises(CallbackRefused) as caught:
         built().parse(callback)
     assert caught.value.unreadable
+
+
+WORST = {
+    "title": "T" * 150,
+    "body": "word " * 1500,
+    "url": "https://example.com/" + "u" * 2000,
+    "image_url": "https://example.com/graph.png",
+    "actions": [{"label": "L" * 80, "url": f"https://example.com/{n}"} for n in range(5)],
+    "acknowledge": "A" * 80,
+}
+
+
+@pytest.mark.parametrize(
+    "data", [NATIVE, WORST, {"title": "T" * 500, "body": "x"}], ids=["usual", "worst", "long title"]
+)
+def test_slacks_own_models_take_the_blocks_and_write_them_as_we_do(data):
+    message = slack(text=None, data=data)
+    made = blocks(words_of(message.content), message)
+    assert [block.to_dict() for block in Block.parse_all(made)] == made  # which validates lengths and kinds, too

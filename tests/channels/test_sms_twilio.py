@@ -167,7 +167,7 @@ class TestTwilio(HttpChannelContract):
                 to="+4915112345678",
                 options={
                     "from": "whatsapp:+15550100009",
-                    "content_sid": "HX1",
+                    "content_sid": "HX0123456789abcdef0123456789abcdef",
                     "content_variables": {"1": "Ada"},
                 },
             ),
@@ -175,7 +175,7 @@ class TestTwilio(HttpChannelContract):
             form={
                 "To": "whatsapp:+4915112345678",
                 "From": "whatsapp:+15550100009",
-                "ContentSid": "HX1",
+                "ContentSid": "HX0123456789abcdef0123456789abcdef",
                 "ContentVariables": '{"1":"Ada"}',
                 "StatusCallback": f"{CALLBACK}?delivery=dlv_1",
             },

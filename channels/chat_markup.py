@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
 from channels.contract import Content, SettingsFault
@@ -121,19 +123,41 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 _reader: Final = MarkdownIt("commonmark", {"html": False, "maxNesting": _MOST_DEPTH}).enable(["table", "strikethrough"])
 
 
+# Where each line begins with a letter there is nothing but paragraphs: a list, a quote, code, a heading's or a table's
+# rule, each needs a line that begins otherwise.
+_PARAGRAPHS: Final = re.compile(r"[^\W\d_](?:\S| )*(?:\n+[^\W\d_](?:\S| )*)*\n*").fullmatch
+# Words without a character that means something in Markdown: what most messages are. (`:` and `/` mean nothing, since
+# addresses alone are not made links.)
+_JUST_WORDS: Final = re.compile(r"(?:[^\W_]|[ ,.;:/?'\"%()@$+={}\n\u2013\u2014\u2019\u2026-])*").fullmatch
+_REMEMBERED: Final = 64  # bodies, of 20,000 characters at most: a message to a thousand people is read once
+_EACH_PARAGRAPH: Final = re.compile(r"\n[ \t]*\n+").split
+
+
 def blocks_of(words: Words, dialect: Dialect) -> list[str]:
     """Write the body, one string per block (paragraph, list, quote, …), each whole in its marks."""
-    if words.markdown is None:
-        paragraphs = re.split(r"\n[ \t]*\n+", (words.text or "").strip())
-        return [dialect.text(paragraph) for paragraph in paragraphs if paragraph.strip()]
-    tree = SyntaxTreeNode(_reader.parse(words.markdown))
-    return [block for block in (_block(node, dialect) for node in tree.children) if block]
+    if words.markdown is not None:
+        return list(_written(words.markdown, dialect))
+    return [dialect.text(one) for one in _EACH_PARAGRAPH((words.text or "").strip()) if one.strip()]
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _written(markdown: str, dialect: Dialect) -> tuple[str, ...]:
+    if _PARAGRAPHS(markdown):
+        return tuple(_paragraph(one.strip(), dialect) for one in _EACH_PARAGRAPH(markdown) if one.strip())
+    tree = SyntaxTreeNode(_reader.parse(markdown))
+    return tuple(block for block in (_block(node, dialect) for node in tree.children) if block)
+
+
+def _paragraph(text: str, dialect: Dialect) -> str:
+    if _JUST_WORDS(text):
+        return "\n".join(dialect.text(line.strip()) for line in text.split("\n"))
+    return _inline(_reader.parseInline(text)[0].children or (), dialect)
 
 
 def _block(node: SyntaxTreeNode, dialect: Dialect) -> str:  # noqa: PLR0911 - one for each kind of node
     match node.type:
         case "heading":
-            return dialect.heading(_inline(node, dialect))
+            return dialect.heading(_words(node, dialect))
         case "bullet_list" | "ordered_list":
             return _list(node, dialect)
         case "blockquote":
@@ -144,9 +168,9 @@ def _block(node: SyntaxTreeNode, dialect: Dialect) -> str:  # noqa: PLR0911 - on
             return dialect.rule
         case "table":
             rows = [row for part in node.children for row in part.children]
-            return "\n".join(" | ".join(_inline(cell, dialect) for cell in row.children) for row in rows)
+            return "\n".join(" | ".join(_words(cell, dialect) for cell in row.children) for row in rows)
         case _:
-            return _inline(node, dialect)
+            return _words(node, dialect)
 
 
 def _list(node: SyntaxTreeNode, dialect: Dialect) -> str:
@@ -160,48 +184,74 @@ def _list(node: SyntaxTreeNode, dialect: Dialect) -> str:
     return "\n".join(lines)
 
 
-def _inline(node: SyntaxTreeNode, dialect: Dialect) -> str:
-    return "".join(_span(child, dialect) for child in node.children)
+def _words(node: SyntaxTreeNode, dialect: Dialect) -> str:
+    """Write what stands in a block that holds words and no other blocks."""
+    tokens = [token for child in node.children if child.token for token in child.token.children or ()]
+    return _inline(tokens, dialect)
 
 
-def _span(node: SyntaxTreeNode, dialect: Dialect) -> str:  # noqa: PLR0911 - one for each kind of node
-    match node.type:
-        case "inline":
-            return _inline(node, dialect)
+class _Level(NamedTuple):
+    """What was written since a mark was opened: in the dialect's marks, and without any."""
+
+    opener: Token | None
+    marked: list[str]
+    plain: list[str]
+
+
+def _inline(tokens: Sequence[Token], dialect: Dialect) -> str:
+    levels = [_Level(None, [], [])]
+    for token in tokens:
+        if token.nesting > 0:
+            levels.append(_Level(token, [], []))
+            continue
+        if token.nesting < 0:
+            level = levels.pop()
+            marked, plain = _closed(level, dialect), "".join(level.plain)
+        else:
+            marked, plain = _span(token, dialect), _plain(token)
+        levels[-1].marked.append(marked)
+        levels[-1].plain.append(plain)
+    return "".join(levels[0].marked)
+
+
+def _span(token: Token, dialect: Dialect) -> str:
+    match token.type:
         case "softbreak" | "hardbreak":
             return "\n"
         case "code_inline":
-            return dialect.code(node.content)
-        case "strong" | "em" | "s":
-            before, after = {"strong": dialect.strong, "em": dialect.em, "s": dialect.strike}[node.type]
-            inside = _inline(node, dialect)
-            return f"{before}{inside}{after}" if inside.strip() else inside
-        case "link":
-            return _link(node, dialect)
+            return dialect.code(token.content)
         case "image":
-            return _address(str(node.attrs.get("src", "")), _plain(node) or "image", dialect)
+            return _address(str(token.attrs.get("src", "")), _plain(token) or "image", dialect)
         case _:
-            return dialect.text(node.content) if node.content else ""
+            return dialect.text(token.content) if token.content else ""
 
 
-def _link(node: SyntaxTreeNode, dialect: Dialect) -> str:
+def _closed(level: _Level, dialect: Dialect) -> str:
+    """Write what a mark that ends here holds."""
+    inside, type_ = "".join(level.marked), level.opener.type if level.opener else ""
+    if type_ == "link_open" and level.opener:
+        return _link(str(level.opener.attrs.get("href", "")), inside, "".join(level.plain), dialect)
+    before, after = {"strong_open": dialect.strong, "em_open": dialect.em, "s_open": dialect.strike}[type_]
+    return f"{before}{inside}{after}" if inside.strip() else inside
+
+
+def _link(address: str, inside: str, words: str, dialect: Dialect) -> str:
     """Write a link. One whose words read as another address than its own shows its own: no masked links."""
-    address, words = str(node.attrs.get("href", "")), _plain(node)
     if not _LINK(address):
-        return _inline(node, dialect)
+        return inside
     if _READS_AS_ADDRESS(words) and words not in {address, address.removeprefix("mailto:")}:
         return dialect.link(dialect.text(address), address)
-    return dialect.link(_inline(node, dialect) or dialect.text(address), address)
+    return dialect.link(inside or dialect.text(address), address)
 
 
 def _address(address: str, words: str, dialect: Dialect) -> str:
     return dialect.link(dialect.text(words), address) if _LINK(address) else dialect.text(words)
 
 
-def _plain(node: SyntaxTreeNode) -> str:
-    if not node.children:
-        return "\n" if node.type in {"softbreak", "hardbreak"} else node.content
-    return "".join(_plain(child) for child in node.children)
+def _plain(token: Token) -> str:
+    if not token.children:
+        return "\n" if token.type in {"softbreak", "hardbreak"} else token.content
+    return "".join(_plain(child) for child in token.children)
 
 
 _PLAIN: Final = Dialect(

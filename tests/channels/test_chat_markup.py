@@ -62,6 +62,17 @@ def test_any_markdown_can_be_written(text):
     assert all(block for block in written(text))
 
 
+@settings(deadline=None, max_examples=300)
+@given(st.text(alphabet="abé12_ ,.;:/?'\"%()@$+={}-*`[]<>\\&|#~!…\n\r\t\x85\xa0", max_size=60).map("a".__add__))
+def test_paragraphs_are_read_without_their_frame_and_come_out_the_same(text):
+    read = "<!-- -->\n\n" + text  # which is no HTML here but words, and makes all of it go the long way
+    assert written(text) == written(read)[1:]
+
+
+def test_words_are_told_from_markdown_in_linear_time():
+    assert written("a " * 9999 + "*") == [f"T({'a ' * 9999}*)"]
+
+
 def test_deep_nesting_ends():
     assert written("> " * 5000 + "x")
     assert written("[" * 5000)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import uvloop
 
 from channels.contract import Tools
 from channels.http import Answer, Wire, WireSettings
+from tests.bench.processes import listening
 
 AT_ONCE = 8
 BODY = {
@@ -38,33 +38,6 @@ REPLY = b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Len
 )
 
 Send = Callable[[], Awaitable[None]]
-
-
-class _Sink(asyncio.Protocol):
-    """Answers each request as soon as its announced length has arrived."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._held = bytearray()
-
-    def connection_made(self, transport):
-        self._transport = transport
-
-    def data_received(self, data):
-        self._held += data
-        while (head := self._held.find(b"\r\n\r\n")) >= 0:
-            at = self._held.lower().find(b"content-length:", 0, head)
-            end = head + 4 + (int(self._held[at + 15 : self._held.find(b"\r\n", at)]) if at >= 0 else 0)
-            if len(self._held) < end:
-                return
-            del self._held[:end]
-            self._transport.write(REPLY)
-
-
-async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(_Sink, "127.0.0.1", 0, backlog=512)
-    print(f"listening {server.sockets[0].getsockname()[1]}", flush=True)
-    await server.serve_forever()
 
 
 async def _rate(send: Send, count: int) -> float:
@@ -120,29 +93,13 @@ async def _measure(url: str, count: int) -> dict[str, float]:
 
 def run(*, count: int = 4000) -> dict[str, float]:
     """Measure; requests a second by `aiohttp`, `wire`, `wire_client` and `httpx`, and `ratio`: wire by aiohttp."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.http_wire", "--serve"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    ) as server:
-        try:
-            port = server.stdout.readline().split()[1]
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                found = runner.run(_measure(f"http://127.0.0.1:{port}", count))
-        finally:
-            server.terminate()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "replies.json").write_text(json.dumps({"/v1/send": REPLY.decode()}), encoding="ascii")
+        with listening("answering", "tests.bench.answering", name + "/replies.json", folder=folder) as (_, port):
+            found = uvloop.run(_measure(f"http://127.0.0.1:{port}", count))
     return {**found, "ratio": found["wire"] / found["aiohttp"]}
 
 
-def main() -> None:
-    """Serve, or measure and print."""
-    if "--serve" in sys.argv:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve())
-    else:
-        print(json.dumps({name: round(value, 2) for name, value in run().items()}, indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    print(json.dumps({name: round(value, 2) for name, value in run().items()}, indent=2))

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
+from gateway.registry import Registry
+from tests.bench.adapters import _recorded
+from tests.bench.senders import Case, cases
 from tests.bench.table import Row, Target, all_met, render
 
 FAST = Row(
@@ -44,3 +49,15 @@ def test_bounds_belong_to_what_is_met():
     assert not target.holds(0.2499)
     assert Row(name="b", measured=1.0, ratio=0.25, target=target).met
     assert Row(name="b", measured=1.0, ratio=0.2, target=target).met is False
+
+
+def test_every_rest_adapter_is_benched():
+    assert {case.use for case in cases()} == set(Registry.load().names()) - {"dev_log", "email_smtp"}
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.use)
+async def test_what_the_bare_loop_posts_is_what_the_adapter_posted(case: Case):
+    recorded = await _recorded(case)
+    assert recorded.path == next(iter(case.replies))
+    assert recorded.method == "POST"
+    assert recorded.body

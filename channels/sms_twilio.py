@@ -99,6 +99,8 @@ class TwilioChannel:
         self._settings = settings
         self._now = tools.now
         self._wire = Wire(settings, tools, base_url=settings.base_url)
+        user, password = self._login()
+        self._client = Client(user, password, settings.account_sid, http_client=_Carrier(self._wire))
         # The library is typed in part.
         self._validate = cast("Callable[[str, object, str], bool]", RequestValidator(settings.auth_token).validate)  # pyright: ignore[reportUnknownMemberType] - untyped
 
@@ -161,10 +163,8 @@ class TwilioChannel:
         await self._wire.aclose()
 
     async def _create(self, shaped: Mapping[str, Any]) -> Result:
-        user, password = self._login()
-        client = Client(user, password, self._settings.account_sid, http_client=_Carrier(self._wire))
         try:
-            await client.messages.create_async(**shaped)  # pyright: ignore[reportUnknownMemberType] - partly typed
+            await self._client.messages.create_async(**shaped)  # pyright: ignore[reportUnknownMemberType] - partly typed
         except _Carried as carried:
             return carried.result
         raise AssertionError("Twilio's library made no request")  # it has no other way out

@@ -23,6 +23,7 @@ from gateway.api import (
     figures,
     keys,
     notifications,
+    providers,
     running,
     suppressions,
     templates,
@@ -54,6 +55,7 @@ def operations() -> tuple[Operation, ...]:
         *suppressions.OPERATIONS,
         *keys.OPERATIONS,
         *figures.OPERATIONS,
+        *providers.OPERATIONS,
         *running.OPERATIONS,
     )
 

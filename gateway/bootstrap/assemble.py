@@ -121,6 +121,34 @@ async def open_gateway(settings: Settings, *, clock: Clock | None = None) -> Asy
             await gateway.providers.aclose()
 
 
+@contextlib.asynccontextmanager
+async def open_attending(settings: Settings) -> AsyncGenerator[Attending]:
+    """Open what looks after the providers, and nothing else: no templates are read, nothing is delivered."""
+    clock, log = Clock(), get_logger("gateway")
+    async with open_store(settings, clock=clock) as store:
+        if not settings.database.reveal().startswith("sqlite"):
+            await clock.follow(store.now_ms)
+        built = adapters(settings, clock, log)
+        providers = providers_of(settings, Rules.build(settings), built, store, clock, log)
+        try:
+            yield Attending(
+                worker=_worker(),
+                store=store,
+                providers=providers,
+                reopen=lambda _channel: None,
+                delivers=lambda: False,
+                clock=clock,
+                log=log,
+            )
+        finally:
+            await providers.aclose()
+
+
+def _worker() -> str:
+    """Name this process, like no other one before or beside it."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
 async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: Metrics) -> Gateway:
     log = get_logger("gateway")
     id_source = IdSource()
@@ -157,7 +185,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     raw = _raw(providers)
     hub = CapturedHub()
     callers = Callers()
-    worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    worker = _worker()
     dispatcher = Dispatcher(
         worker=worker,
         store=store,

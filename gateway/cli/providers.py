@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.cli.options import FAILED, fail, read_settings, table, utc, with_config
+from gateway.cli.options import FAILED, fail, logs_aside, read_settings, table, utc, with_config
 
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
@@ -83,6 +83,7 @@ def check_online(settings: Settings, names: Sequence[str] = ()) -> list[Checked]
     """Ask the named providers, or all of them at once. Needs no database."""
     from gateway import bootstrap
 
+    logs_aside(settings)
     return asyncio.run(bootstrap.check_providers(settings, tuple(names) or tuple(settings.providers)))
 
 
@@ -90,8 +91,8 @@ def said_good(found: Sequence[Checked]) -> bool:
     """Print a line for each, and say whether none of them failed."""
     width = max((len(one.provider) for one in found), default=0)
     for one in found:
-        word = "unknown" if one.ok is None else "ok" if one.ok else "failed"
-        click.echo(f"{one.provider.ljust(width)}  {word.ljust(7)}  {one.detail}")
+        word = "unchecked" if one.ok is None else "ok" if one.ok else "failed"
+        click.echo(f"{one.provider.ljust(width)}  {word.ljust(9)}  {one.detail}")
     if not found:
         click.echo("No provider is configured.", err=True)
     return all(one.ok is not False for one in found)
@@ -126,14 +127,15 @@ def _shown(one: ProviderState) -> dict[str, Any]:
 
 
 def _attended(settings: Settings, act: Callable[[Attending], Awaitable[_Answer]]) -> _Answer:
-    """Open the gateway without running it, act, close it; end with 1 if the database cannot be used."""
+    """Open the store and the providers, act, close them; end with 1 if the database cannot be used."""
     from gateway import bootstrap
     from gateway.errors import GatewayError
 
     async def run() -> _Answer:
-        async with bootstrap.open_gateway(settings) as gateway:
-            return await act(gateway.attending)
+        async with bootstrap.open_attending(settings) as desk:
+            return await act(desk)
 
+    logs_aside(settings)
     try:
         return asyncio.run(run())
     except (GatewayError, OSError) as error:

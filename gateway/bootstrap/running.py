@@ -206,8 +206,8 @@ async def _survey(gateway: Gateway) -> None:
         try:
             now = gateway.clock()
             gateway.metrics.queue(await gateway.store.depths(now), now)
-            for one in await gateway.attending.states():
-                gateway.metrics.provider_status(one.handle.name, one.handle.adapter.kind, one.status, ProviderStatus)
+            for handle, status in await gateway.attending.statuses():
+                gateway.metrics.provider_status(handle.name, handle.adapter.kind, status, ProviderStatus)
             await gateway.authentication.flush_used()
         except StoreUnavailable as error:
             gateway.log.warning("survey_failed", error=str(error))

@@ -109,6 +109,13 @@ class Attending:
         """Show one of them."""
         return next(one for one in await self.states() if one.handle.name == name)
 
+    async def statuses(self) -> list[tuple[ProviderHandle, ProviderStatus]]:
+        """Say how each stands for this process's figures: its own view where it delivers, else what workers report."""
+        if self._delivers():
+            handles = self._providers.all()
+            return [(one, status_of(one.breaker.state, paused=one.standing.paused)) for one in handles]
+        return [(one.handle, one.status) for one in await self.states()]
+
     def _state(
         self,
         handle: ProviderHandle,

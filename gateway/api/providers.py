@@ -66,14 +66,15 @@ class LastAnswer(Answer, frozen=True, kw_only=True):
 
 
 class ProviderAnswer(Answer, frozen=True, kw_only=True):
-    """A configured provider. `use` is its adapter, `position` its place in the channel's failover order, from 1.
+    """A configured provider. `use` is its adapter.
 
+    `position` is its place in the channel's failover order, from 1; null where the channel does not name it.
     `status` says it in one word: `ok`, `recovering`, `failing`, `stopped` (mend the account, then resume) or `paused`.
     """
 
     name: str
     use: str
-    channel: str | None
+    channel: str
     position: int | None
     status: ProviderStatus
     breaker: BreakerAnswer

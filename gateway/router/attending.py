@@ -7,6 +7,7 @@ that has opened, and sets free what was held meanwhile. Refuses to know HTTP and
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -33,10 +34,10 @@ _LOOKS: Final = 2
 
 
 class ProviderState(msgspec.Struct, frozen=True, kw_only=True):
-    """One provider as an operator sees it. `channel` and `position` are `None` where no channel names it."""
+    """One provider as an operator sees it. `position` is `None` where its channel does not name it."""
 
     handle: ProviderHandle
-    channel: str | None
+    channel: str
     position: int | None
     status: ProviderStatus
     found: Together
@@ -69,6 +70,7 @@ class Attending:
         self._delivers = delivers
         self._clock = clock
         self._log = log
+        self._looking = asyncio.Lock()  # an older answer of the store must not be taken in after a newer one
         self._to_free: dict[str, int] = {}  # channel: how many more looks
         self._looked = False
         self._said: tuple[ProviderReport, ...] = ()
@@ -103,7 +105,7 @@ class Attending:
         used = {rate.key: use for rate, use in zip(rates, await self._store.pace_use(rates), strict=True)}
         reports = await self._reports(now)
         found = [self._state(handle, reports, used) for handle in handles]
-        return sorted(found, key=lambda one: (one.channel is None, one.channel or "", one.position or 0))
+        return sorted(found, key=lambda one: (one.position is None, one.channel, one.position or 0))
 
     async def state(self, name: str) -> ProviderState:
         """Show one of them."""
@@ -122,7 +124,7 @@ class Attending:
         reports: Mapping[str, Sequence[ProviderReport]],
         used: Mapping[str, PaceUse],
     ) -> ProviderState:
-        channel, position = self._providers.place_of(handle.name) or (None, None)
+        channel, position = self._providers.place_of(handle.name) or (handle.adapter.kind, None)
         found = together(reports[handle.name])
         return ProviderState(
             handle=handle,
@@ -148,6 +150,10 @@ class Attending:
 
     async def refresh(self) -> None:
         """Take in what was said since the last look, and set free what a resumption concerns."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         said = {switch.provider: switch for switch in await self._store.provider_switches()}
         for handle in self._providers.all():
             if self._take_in(handle, said.get(handle.name) or ProviderSwitch(provider=handle.name)):

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from channels.contract import Message, Outcome, Unknown
+from gateway.storage.contract import StoreUnavailable
 
 MOST: Final = 100
 """Messages in one call, whatever the provider allows: each is held in memory with its files until the call ends."""
@@ -79,7 +80,8 @@ class Batches:
         self._turn = turn
         self._waiting: deque[_Waiter] = deque()
         self._building = asyncio.Lock()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._workers = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def most(self) -> int:
@@ -94,20 +96,30 @@ class Batches:
         """
         waiter = _Waiter(ready, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
-        if len(self._calls) < self._parallel:
+        if self._workers < self._parallel:
             # The task begins after everything that is ready now has run: who comes in the same moment is in the call.
+            self._workers += 1
             task = asyncio.create_task(self._work())
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await waiter.sent
 
     async def aclose(self) -> None:
         """Break off what is under way."""
-        for task in self._calls:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for waiter in self._waiting:
+            waiter.sent.cancel()
 
     async def _work(self) -> None:
+        try:
+            await self._call_until_none_waits()
+        finally:
+            # In the same step as the last look at who waits: whoever comes later starts a task of its own.
+            self._workers -= 1
+
+    async def _call_until_none_waits(self) -> None:
         while self._waiting:
             # One call is built at a time: two would each wait for a turn, and the first take all who wait.
             async with self._building:
@@ -168,8 +180,9 @@ class Batches:
                 heard.add(kind)
 
     def _refuse(self, error: Exception) -> None:
-        """Tell all who wait that no turn came. Each gets an exception of its own: a shared one's traceback grows."""
+        """Tell all who wait that no turn came. Of the usual exception each gets its own: a shared traceback grows."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.sent.done():
-                waiter.sent.set_exception(type(error)(*error.args))
+                again = StoreUnavailable(str(error)) if isinstance(error, StoreUnavailable) else error
+                waiter.sent.set_exception(again)

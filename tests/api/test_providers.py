@@ -54,7 +54,7 @@ async def test_every_provider_is_shown_in_failover_order_and_no_secret(gw: Runni
     found = answer.json()
     assert found["next_cursor"] is None
     places = [(one["name"], one["channel"], one["position"]) for one in found["items"]]
-    assert places == [("smtp", "email", 1), ("postmark", "email", 2), ("hooks", "webhook", 1), ("idle", None, None)]
+    assert places == [("smtp", "email", 1), ("postmark", "email", 2), ("hooks", "webhook", 1), ("idle", "email", None)]
     assert {one["status"] for one in found["items"]} == {"ok"}
     postmark = found["items"][1]
     assert postmark["use"] == "email_postmark"

@@ -63,6 +63,14 @@ async def test_with_all_paused_deliveries_wait_uncounted_and_go_on_at_once(tmp_p
         assert len(server.messages) == 60
 
 
+async def test_many_words_at_once_end_as_the_last_one_and_break_nothing(tmp_path):
+    async with SmtpServer() as server, running_gateway(tmp_path, smtp(server)) as gw:
+        await asyncio.gather(*[said(gw, word) for word in ("pause", "resume") * 10])
+        await said(gw, "resume")
+        assert (await shown(gw))["status"] == "ok"
+        assert (await gw.final(await gw.send()))["status"] == "sent"
+
+
 async def test_what_never_leaves_is_not_held(tmp_path):
     async with SmtpServer() as server, running_gateway(tmp_path, smtp(server)) as gw:
         await said(gw, "pause")

@@ -80,6 +80,29 @@ async def test_who_comes_while_a_call_is_under_way_joins_the_next():
     assert adapter.most_in == 1
 
 
+async def test_who_comes_in_the_moment_a_call_ends_is_not_forgotten():
+    adapter = Together()
+    gathering = batches(adapter)
+    async with asyncio.timeout(5):
+        for number in range(3):
+            await gathering.join(lambda n=number: message(n))
+    assert adapter.calls == [["dlv_0"], ["dlv_1"], ["dlv_2"]]
+
+
+async def test_closing_lets_nobody_wait_for_ever():
+    adapter = Together()
+    gathering = batches(adapter)
+    adapter.open.clear()
+    first = asyncio.ensure_future(gathering.join(lambda: message(0)))
+    await soon(lambda: adapter.now_in == 1)
+    second = asyncio.ensure_future(gathering.join(lambda: message(1)))
+    await asyncio.sleep(0)
+    await gathering.aclose()
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(one) for one in found] == [asyncio.CancelledError] * 2
+
+
 async def test_a_call_carries_no_more_than_the_provider_takes_and_we_hold():
     adapter = Together(batch=3)
     await asyncio.gather(*[batches(adapter).join(lambda: message(0))])

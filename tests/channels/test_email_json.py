@@ -373,25 +373,3 @@ def test_limits_follow_the_settings():
     assert built().limits.idempotent is False
     limits = built(fields={"attachments": ""}, idempotent=True, message_bytes=5000, connections=3).limits
     assert (limits.attachments, limits.idempotent, limits.message_bytes, limits.concurrency) == (False, True, 5000, 3)
-
-
-@pytest.mark.parametrize(("status", "good"), [(200, True), (401, False), (500, False)])
-async def test_a_check_asks_for_the_configured_path_with_the_key(status, good):
-    async with HttpServer({"GET /account": Reply(status), "*": Reply(404)}) as server:
-        channel = built(base_url=server.url, proxy="direct", check_path="/account")
-        found = await channel.check()
-        await channel.aclose()
-    assert found.ok is good
-    assert str(status) in found.detail
-    assert [request.method for request in server.requests] == ["GET"]
-    assert "authorization" in server.requests[0].headers
-
-
-async def test_without_a_path_to_ask_for_nothing_is_asked():
-    async with HttpServer(Reply(200)) as server:
-        channel = built(base_url=server.url, proxy="direct")
-        found = await channel.check()
-        await channel.aclose()
-    assert found.ok is None
-    assert "cannot be checked without sending" in found.detail
-    assert server.requests == []

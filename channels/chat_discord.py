@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlencode
 import msgspec
 
 from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, chosen, cut, words_of
-from channels.contract import Accepted, Limits, Message, Outcome, Reason, Rejected, Retry, Tools
+from channels.contract import Accepted, Check, Limits, Message, Outcome, Reason, Rejected, Retry, Tools
 from channels.http import Answer, Part, Wire, WireSettings, judge, words
 
 __all__ = ["DiscordChannel", "DiscordSettings", "embed"]
@@ -101,6 +101,24 @@ class DiscordChannel:
         payload = _payload(message)
         return b"" if isinstance(payload, Rejected) else msgspec.json.encode(payload)
 
+    async def check(self) -> Check:
+        """Say that there is no account of ours to ask about."""
+        return Check(ok=None, detail="there is no account: each webhook is its own")
+
+    async def check_address(self, address: str) -> Check:
+        """Ask whether a webhook is there. Posts nothing.
+
+        https://discord.com/developers/docs/resources/webhook#get-webhook-with-token: "does not require authentication".
+        """
+        if (fault := self._hosts.fault(address)) is not None:
+            return Check(ok=False, detail=fault)
+        result = await self._wire.get(address.partition("?")[0])
+        if not isinstance(result, Answer):
+            return Check(ok=False, detail=result.detail)
+        fault = result.decode(_Fault) or _Fault()
+        there = result.ok and result.decode(_Webhook) is not None
+        return Check(ok=there, detail=words(result, fault.code or None, fault.message or None))
+
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""
         await self._wire.aclose()
@@ -130,6 +148,10 @@ def _seconds(text: str | None) -> float | None:
 class _Posted(msgspec.Struct, frozen=True):
     id: str
     channel_id: str = ""
+
+
+class _Webhook(msgspec.Struct, frozen=True):
+    id: str
 
 
 class _Fault(msgspec.Struct, frozen=True):

@@ -233,9 +233,9 @@ class SettingsFault(ValueError):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a provider's credentials work, in words for an operator."""
+    """Whether a provider's credentials work, in words for an operator. `ok` is `None` where only sending would tell."""
 
-    ok: bool
+    ok: bool | None
     detail: str
 
 
@@ -250,7 +250,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 8
     receipts: bool = False  # whether the provider confirms arrival later
     idempotent: bool = False  # whether the provider honours `idempotency_key`: a lost answer may then be repeated
-    batch: int = 1
+    batch: int = 1  # messages in one call of `send_many`
+    rate_counts_calls: bool = False  # whether `rate` counts calls and not messages: then a batch costs one
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,7 +300,11 @@ class ChannelKind(Protocol):
     """The optional abilities of an adapter, each looked up by name; an adapter has those that its provider has."""
 
     async def send_many(self, messages: Sequence[Message]) -> Sequence[Outcome]:
-        """Send a batch with one call; answers one outcome per message, in order."""
+        """Send a batch with one call; answers one outcome per message, in order.
+
+        Called with two messages or more, and at most `limits.batch`; a single one goes through `send`. Whatever one
+        message causes is that message's outcome alone. A lost answer is `Unknown` for all that the call carried.
+        """
         ...
 
     def raw(self, message: Message) -> bytes:
@@ -324,6 +329,10 @@ class ChannelKind(Protocol):
 
     async def check(self) -> Check:
         """Ask the provider whether the credentials are good. Sends nothing to anyone."""
+        ...
+
+    async def check_address(self, address: str) -> Check:
+        """Ask whether a configured destination is there, where its address is itself a secret. Sends nothing."""
         ...
 
 

@@ -20,6 +20,7 @@ from msgspec import Meta
 from channels.contract import (
     Accepted,
     Blame,
+    Check,
     Limits,
     Message,
     Outcome,
@@ -32,7 +33,7 @@ from channels.contract import (
     blame_of,
 )
 from channels.email_parts import Mail, base64_of, read_mail, refused, too_large, written
-from channels.http import Answer, Wire, WireSettings, judge, words
+from channels.http import Answer, Wire, WireSettings, check_by_get, judge, words
 from channels.mime import Mailbox, MimeFault
 
 __all__ = ["AttachmentFields", "Fields", "JsonEmailChannel", "JsonEmailSettings"]
@@ -107,6 +108,8 @@ class JsonEmailSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_
     outcomes: dict[str, Reason] = msgspec.field(default_factory=dict)
     """What the provider's error words (first) and statuses (`"400"`) mean, where the general rules are too careful.
     Known without being told: 413 is `too_large`, 422 `message_invalid`."""
+    check_path: Annotated[str, Meta(max_length=500, pattern=r"^(/[!-~]*)?$")] = ""
+    """What may be asked for with the key (GET) to see whether it is good, such as `/account`; empty: it cannot be."""
     message_bytes: Annotated[int, Meta(ge=1000)] | None = None
     """The longest request body the provider takes."""
 
@@ -149,6 +152,10 @@ class JsonEmailChannel:
     def raw(self, message: Message) -> bytes:
         """Show the request's body. Raises `MimeFault` where `send` would reject the message."""
         return msgspec.json.encode(_body(read_mail(message), self._settings))
+
+    async def check(self) -> Check:
+        """Ask for `check_path`, where there is one. Sends nothing."""
+        return await check_by_get(self._wire, self._settings.check_path)
 
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""

@@ -9,14 +9,15 @@ collection of TO, CC, and BCC", 10 MB a request, one tag. A message to several g
 inactive, and only the sentence of the answer says to whom not. No idempotency key: a repeated attempt carries the same
 Message-ID. No signatures: webhooks are proven by the user and password in their URL.
 
-The batch call is not used: nothing in the gateway gathers messages yet, and a single call is answered for itself.
+The batch calls (https://postmarkapp.com/developer/user-guide/send-email-with-api/batch-emails: "up to 500 messages per
+API call, and up to 50 MB payload size") answer 200 and an `ErrorCode` for each message, in order.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -35,7 +36,9 @@ from channels.contract import (
     SettingsFault,
     StatusEvent,
     Tools,
+    Unknown,
 )
+from channels.email_calls import each_alone_if_refused, send_in_calls
 from channels.email_parts import (
     Mail,
     base64_of,
@@ -55,6 +58,8 @@ from channels.mime import MimeFault
 __all__ = ["PostmarkChannel", "PostmarkSettings"]
 
 _MOST_BYTES: Final = 10 * 1024 * 1024  # "10 MB payload size, including attachments"
+_MOST_BYTES_A_CALL: Final = 50_000_000
+_MOST_A_CALL: Final = 500
 _MOST_RECIPIENTS: Final = 50
 _TAG_CHARS: Final = 1000
 # https://postmarkapp.com/support/article/1125-custom-metadata-faq: ten pairs, keys of 20 characters, values of 80, and
@@ -79,7 +84,7 @@ class PostmarkSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class PostmarkChannel:
-    """Sends e-mail through Postmark, one request a message."""
+    """Sends e-mail through Postmark: one message a request, or several that come together."""
 
     kind: ClassVar[str] = "email"
     Settings: ClassVar[type[msgspec.Struct]] = PostmarkSettings
@@ -90,23 +95,56 @@ class PostmarkChannel:
         self._settings = settings
         self._now = tools.now
         self.limits = Limits(
-            message_bytes=_MOST_BYTES, attachments=True, concurrency=settings.connections, receipts=True
+            message_bytes=_MOST_BYTES,
+            attachments=True,
+            concurrency=settings.connections,
+            receipts=True,
+            batch=_MOST_A_CALL,
         )
         headers = {"X-Postmark-Server-Token": settings.server_token, "Accept": "application/json"}
         self._wire = Wire(settings, tools, base_url=settings.base_url, headers=headers)
 
     async def send(self, message: Message) -> Outcome:
         """Send one message. Never raises for what Postmark does; safe to call concurrently."""
+        draft = self._draft(message)
+        return await self._send(draft) if isinstance(draft, _Draft) else draft
+
+    async def send_many(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Send several with one call; those that use a template at Postmark go in a call of their own."""
+        return await send_in_calls(
+            [self._draft(message) for message in messages],
+            self._call,
+            kind=lambda draft: "plain" if draft.mail.template is None else "template",
+            size_bytes=lambda draft: len(draft.body),
+            most_bytes=_MOST_BYTES_A_CALL,
+        )
+
+    async def _send(self, draft: _Draft) -> Outcome:
+        path = "/email" if draft.mail.template is None else "/email/withTemplate"
+        result = await self._wire.post(path, content=draft.body, headers={"Content-Type": "application/json"})
+        return judge(result, lambda answer: _read(answer, draft.mail))
+
+    async def _call(self, drafts: Sequence[_Draft]) -> Sequence[Outcome]:
+        """Make one call of drafts of one kind."""
+        if len(drafts) == 1:
+            return [await self._send(drafts[0])]
+        path, body = "/email/batch", b"[" + b",".join(draft.body for draft in drafts) + b"]"
+        if drafts[0].mail.template is not None:
+            path, body = "/email/batchWithTemplates", b'{"Messages":' + body + b"}"
+        result = await self._wire.post(path, content=body, headers={"Content-Type": "application/json"})
+        each = _read_call(result, drafts) if isinstance(result, Answer) and result.ok else None
+        if each is not None:
+            return each
+        whole = judge(result, lambda answer: None if answer.ok else _read(answer, drafts[0].mail))
+        return await each_alone_if_refused(whole, drafts, self._send)
+
+    def _draft(self, message: Message) -> _Draft | Rejected:
         try:
             mail = _read_mail(message)
         except MimeFault as fault:
             return refused(fault)
         body = self._encoded(mail, message.id)
-        if len(body) > _MOST_BYTES:
-            return too_large(len(body), _MOST_BYTES)
-        path = "/email" if mail.template is None else "/email/withTemplate"
-        result = await self._wire.post(path, content=body, headers={"Content-Type": "application/json"})
-        return judge(result, lambda answer: _read(answer, mail))
+        return _Draft(mail, body) if len(body) <= _MOST_BYTES else too_large(len(body), _MOST_BYTES)
 
     def raw(self, message: Message) -> bytes:
         """Show the request's body. Raises `MimeFault` where `send` would reject the message."""
@@ -153,6 +191,13 @@ class PostmarkChannel:
 
 
 # The request. Pure.
+
+
+class _Draft(NamedTuple):
+    """A message that may go, and its part of a request."""
+
+    mail: Mail
+    body: bytes
 
 
 def _read_mail(message: Message) -> Mail:
@@ -245,8 +290,27 @@ def _read(answer: Answer, mail: Mail) -> Outcome | None:
     reply = answer.decode(_Reply)
     if answer.status == _PAYLOAD_TOO_LARGE:
         return Rejected(Reason.TOO_LARGE, words(answer, reply.Message if reply else None))
-    if reply is None:
+    return None if reply is None else _meant(reply, answer, mail)
+
+
+def _read_call(answer: Answer, drafts: Sequence[_Draft]) -> Sequence[Outcome] | None:
+    """Read what a call's answer says of each message; `None` where it does not say so of every one."""
+    replies = answer.decode(list[_Reply])
+    if replies is None or len(replies) != len(drafts):
         return None
+    return [_said_of_one(reply, answer, draft.mail) for reply, draft in zip(replies, drafts, strict=True)]
+
+
+def _said_of_one(reply: _Reply, answer: Answer, mail: Mail) -> Outcome:
+    meant = _meant(reply, answer, mail)
+    if meant is not None:
+        return meant
+    said = words(answer, reply.ErrorCode or None, reply.Message)
+    # A code nobody documented is still a refusal; a success without an id is no success we could find again.
+    return Retry(Reason.RETRY, None, said) if reply.ErrorCode else Unknown(Reason.TIMED_OUT, said)
+
+
+def _meant(reply: _Reply, answer: Answer, mail: Mail) -> Outcome | None:
     code = reply.ErrorCode
     said = words(answer, code or None, reply.Message)
     if answer.ok and code == 0:

@@ -8,7 +8,10 @@ https://resend.com/docs/webhooks/event-types, read in November 2026: 40 MB "per 
 attachments"; "5 requests per second per team", so two providers of one team share it; an `Idempotency-Key` of at most
 256 characters is remembered for 24 hours. Callbacks are signed by Svix: Standard Webhooks with other header names.
 
-The batch call is not used: it takes no attachments, and one bad message fails all of them or needs another reading.
+The batch call (…/emails/send-batch-emails, https://resend.com/changelog/batch-validation-modes; at most 100 messages)
+is used where `batch = true`. Its idempotency key covers a call and not a message, and no later call has the same
+messages in it: a lost answer may then be repeated no more than at a provider that knows no keys. It takes no
+attachments: messages that have some go alone.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -41,6 +44,7 @@ from channels.contract import (
     Tools,
     Unknown,
 )
+from channels.email_calls import each_alone_if_refused, send_in_calls
 from channels.email_parts import (
     Mail,
     base64_of,
@@ -60,6 +64,7 @@ from channels.retry_after import parse_retry_after
 __all__ = ["ResendChannel", "ResendSettings"]
 
 _MOST_BYTES: Final = 40_000_000  # "max 40MB per email, after Base64 encoding of the attachments"
+_MOST_A_CALL: Final = 100  # "up to 100 emails in a single API call"
 _MOST_RECIPIENTS: Final = 50  # "Max 50"
 _KEY_CHARS: Final = 256
 _TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")  # "ASCII letters, numbers, underscores, or dashes", name and value
@@ -74,12 +79,15 @@ class ResendSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
     api_key: Annotated[str, Meta(min_length=1)]
     base_url: str = "https://api.resend.com"
+    batch: bool = False
+    """Let messages that come together share a call, which the team's rate counts as one. A lost answer then leaves all
+    of them unknown: they are sent again only where `on_unknown` says so, and may arrive twice."""
     callback_secret: str | None = None
     """The signing secret of the webhook (`whsec_…`). Without it no callback is believed."""
 
 
 class ResendChannel:
-    """Sends e-mail through Resend, one request a message."""
+    """Sends e-mail through Resend: one message a request, or several that come together."""
 
     kind: ClassVar[str] = "email"
     Settings: ClassVar[type[msgspec.Struct]] = ResendSettings
@@ -91,31 +99,66 @@ class ResendChannel:
             message_bytes=_MOST_BYTES,
             attachments=True,
             rate="5/s",
+            rate_counts_calls=True,
             concurrency=settings.connections,
             receipts=True,
-            idempotent=True,
+            idempotent=not settings.batch,
+            batch=_MOST_A_CALL if settings.batch else 1,
         )
         authorization = {"Authorization": f"Bearer {settings.api_key}"}
         self._wire = Wire(settings, tools, base_url=settings.base_url, headers=authorization)
 
     async def send(self, message: Message) -> Outcome:
         """Send one message. Never raises for what Resend does; safe to call concurrently, and again."""
+        draft = self._draft(message)
+        return await self._send(draft) if isinstance(draft, _Draft) else draft
+
+    async def send_many(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Send several with one call; those with files or a template at Resend go alone, beside it."""
+        return await send_in_calls(
+            [self._draft(message) for message in messages],
+            self._call,
+            kind=lambda draft: "shared" if draft.shares else None,
+            size_bytes=lambda draft: len(draft.body),
+            most_bytes=_MOST_BYTES,
+        )
+
+    async def _send(self, draft: _Draft) -> Outcome:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": _key(draft.key)}
+        result = await self._wire.post("/emails", content=draft.body, headers=headers)
+        return judge(result, lambda answer: _read(answer, self._now()))
+
+    async def _call(self, drafts: Sequence[_Draft]) -> Sequence[Outcome]:
+        """Make one call."""
+        if len(drafts) == 1:
+            return [await self._send(drafts[0])]
+        digest = hashlib.sha256(" ".join(draft.key for draft in drafts).encode()).hexdigest()
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": digest,
+            "x-batch-validation": "permissive",  # or one bad message would sink the others
+        }
+        body = b"[" + b",".join(draft.body for draft in drafts) + b"]"
+        result = await self._wire.post("/emails/batch", content=body, headers=headers)
+        each = _read_call(result, len(drafts)) if isinstance(result, Answer) and result.ok else None
+        if each is not None:
+            return each
+        whole = judge(result, lambda answer: None if answer.ok else _read(answer, self._now()))
+        return await each_alone_if_refused(whole, drafts, self._send)
+
+    def _draft(self, message: Message) -> _Draft | Rejected:
         try:
-            body = self.raw(message)
+            mail = _read_mail(message)
         except MimeFault as fault:
             return refused(fault)
+        body = encoded(_body(mail, message.id))
         if len(body) > _MOST_BYTES:
             return too_large(len(body), _MOST_BYTES)
-        headers = {"Content-Type": "application/json", "Idempotency-Key": _key(message.idempotency_key)}
-        result = await self._wire.post("/emails", content=body, headers=headers)
-        return judge(result, lambda answer: _read(answer, self._now()))
+        return _Draft(body, message.idempotency_key, mail.template is None and not mail.attachments)
 
     def raw(self, message: Message) -> bytes:
         """Show the request's body. Raises `MimeFault` where `send` would reject the message."""
-        mail = read_mail(message)
-        if mail.recipients > _MOST_RECIPIENTS:
-            raise MimeFault("cc", f"Resend takes {_MOST_RECIPIENTS} recipients a message")
-        return encoded(_body(mail, message.id))
+        return encoded(_body(_read_mail(message), message.id))
 
     async def check(self) -> Check:
         """Ask for the domains. A key that may only send is good too, and is told apart by its error's name."""
@@ -158,6 +201,21 @@ class ResendChannel:
 
 
 # The request. Pure.
+
+
+class _Draft(NamedTuple):
+    """A message that may go: its part of a request, its idempotency key, and whether it may share a call."""
+
+    body: bytes
+    key: str
+    shares: bool
+
+
+def _read_mail(message: Message) -> Mail:
+    mail = read_mail(message)
+    if mail.recipients > _MOST_RECIPIENTS:
+        raise MimeFault("cc", f"Resend takes {_MOST_RECIPIENTS} recipients a message")
+    return mail
 
 
 def _body(mail: Mail, message_id: str) -> dict[str, Any]:
@@ -208,6 +266,16 @@ class _Created(msgspec.Struct, frozen=True):
     id: Annotated[str, Meta(min_length=1)]
 
 
+class _Refused(msgspec.Struct, frozen=True):
+    index: int
+    message: str = ""
+
+
+class _CreatedMany(msgspec.Struct, frozen=True):
+    data: list[_Created]
+    errors: list[_Refused] = []
+
+
 class _Fault(msgspec.Struct, frozen=True):
     name: str = ""
     message: str = ""
@@ -249,6 +317,26 @@ def _read(answer: Answer, now: float) -> Outcome | None:
     if answer.status == _TOO_MANY:
         return Retry(Reason.RATE_LIMITED, _wait(answer, fault.name, now), said)
     return None
+
+
+def _read_call(answer: Answer, count: int) -> Sequence[Outcome] | None:
+    """Read what a call's answer says of each message: ids in order of those taken, and who was refused by its place.
+
+    `None` where the two do not make up the call.
+    """
+    found = answer.decode(_CreatedMany)
+    if found is None:
+        return None
+    refused_at = {each.index: each.message for each in found.errors}
+    if not all(0 <= place < count for place in refused_at) or len(found.data) + len(refused_at) != count:
+        return None
+    taken = iter(found.data)
+    return [
+        Rejected(Reason.MESSAGE_INVALID, words(answer, refused_at[place]))
+        if place in refused_at
+        else Accepted(next(taken).id)
+        for place in range(count)
+    ]
 
 
 def _refusal(status: int, name: str) -> Reason | None:

@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from channels.address_guard import Guard
-from channels.contract import Outcome, Reason, Rejected, Retry, SettingsFault, Tools, Unknown
+from channels.contract import Check, Outcome, Reason, Rejected, Retry, SettingsFault, Tools, Unknown
 from channels.http_proxy import DIRECT, read_proxy
 from channels.http_transport import Answer, Connections, MaybeSent, NotSent, Result, WireTransport, result_of
 from channels.retry_after import parse_retry_after
@@ -41,6 +41,7 @@ __all__ = [
     "Wire",
     "WireSettings",
     "basic",
+    "check_by_get",
     "judge",
     "parse_retry_after",
     "result_of",
@@ -263,6 +264,18 @@ def _by_status(answer: Answer, *, callers_endpoint: bool) -> Outcome:
 
 _TEXT_CHARS: Final = 1000  # of what a provider says, before it is made shorter: an error text can be a page
 _ADDRESSES: Final = re.compile(r"[^\s<>\"'(),;:=]+@[^\s<>\"'(),;]+|\+\d[\d ().-]{6,}\d")
+
+
+async def check_by_get(wire: Wire, path: str) -> Check:
+    """Ask whether credentials are good by a harmless GET of a path the operator names; empty: there is none."""
+    if not path:
+        return Check(ok=None, detail="cannot be checked without sending: no check_path is set")
+    result = await wire.get(path)
+    return (
+        Check(ok=result.ok, detail=words(result))
+        if isinstance(result, Answer)
+        else Check(ok=False, detail=result.detail)
+    )
 
 
 def words(answer: Answer, *said: object) -> str:

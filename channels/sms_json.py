@@ -29,6 +29,7 @@ from msgspec import Meta
 
 from channels.contract import (
     Accepted,
+    Check,
     Limits,
     Message,
     Outcome,
@@ -39,7 +40,7 @@ from channels.contract import (
     Tools,
     Unknown,
 )
-from channels.http import Answer, Wire, WireSettings, basic, judge, words
+from channels.http import Answer, Wire, WireSettings, basic, check_by_get, judge, words
 from channels.sms_countries import check_countries, refuse_number
 from channels.sms_segments import count_segments, text_of
 
@@ -88,6 +89,8 @@ class JsonSmsSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fi
     """Where a 200 may carry an error: if something stands there (not null, false, 0 or empty), it was refused."""
     idempotency_header: str | None = None
     """The header for the idempotency key, where the provider honours one: then a lost answer is repeated."""
+    check_path: Annotated[str, Meta(max_length=500, pattern=r"^(/[!-~]*)?$")] = ""
+    """What may be asked for with the key (GET) to see whether it is good, such as `/account`; empty: it cannot be."""
     text_chars: Annotated[int, Meta(ge=1, le=10_000)] = _TEXT_CHARS
     countries: tuple[Name, ...] | None = None
     """Calling codes that may be written to (`["1", "49"]`); unset: all. See `channels.sms_countries`."""
@@ -126,6 +129,10 @@ class JsonSmsChannel:
         """Show the request's body; empty where `send` would refuse the message."""
         shaped = _shape(message, self._settings)
         return b"" if isinstance(shaped, Rejected) else msgspec.json.encode(shaped)
+
+    async def check(self) -> Check:
+        """Ask for `check_path`, where there is one. Sends nothing."""
+        return await check_by_get(self._wire, self._settings.check_path)
 
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""

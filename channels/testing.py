@@ -44,6 +44,7 @@ __all__ = [
     "Facing",
     "Golden",
     "GoldenAnswer",
+    "GoldenCall",
     "GoldenRequest",
     "HttpChannelContract",
     "HttpFacing",
@@ -93,6 +94,14 @@ class Golden(NamedTuple):
     after: float | None = None
 
 
+class GoldenCall(NamedTuple):
+    """One documented answer to a call of several messages: what must be said of each, in order."""
+
+    name: str
+    behaviour: Any
+    outcomes: Sequence[tuple[type[Outcome], Reason | None]]
+
+
 class Facing(Protocol):
     """A channel, and the server it talks to."""
 
@@ -130,6 +139,8 @@ class ChannelContract:
     """A behaviour for every shape of failure; leave out what the medium does not have, with a comment."""
     golden: ClassVar[Sequence[Golden]] = ()
     """The provider's documented answers."""
+    calls: ClassVar[Sequence[GoldenCall]] = ()
+    """The provider's documented answers to a batch call, where it has one; the outcomes of one of them differ."""
     recovers: ClassVar[Any] = None
     """A behaviour that leaves the first message hanging and takes the following ones."""
     concurrent: ClassVar[int] = 20
@@ -261,6 +272,44 @@ class ChannelContract:
             first = self.message(1)
             _require(raw(first) == raw(msgspec.structs.replace(first, attempt=2)), "attempts differ")
 
+    async def test_a_call_of_several_answers_each_in_order(self) -> None:
+        """Each row of the table of calls; without a batch call there is none."""
+        batch = self._build(Recorder()).limits.batch
+        _require((batch > 1) == bool(self.calls), f"`limits.batch` is {batch}, and there are {len(self.calls)} calls")
+        if batch > 1:
+            _require(any(len(set(row.outcomes)) > 1 for row in self.calls), "no call has outcomes that differ")
+        wrong: list[str] = []
+        for row in self.calls:
+            found = await self._together(row.behaviour, len(row.outcomes))
+            said = [(type(outcome), getattr(outcome, "reason", None)) for outcome in found]
+            if said != list(row.outcomes):
+                wrong.append(f"{row.name}: {found!r}, expected {row.outcomes!r}")
+        _require(not wrong, "\n".join(wrong))
+
+    async def test_a_call_that_fails_on_the_wire_is_every_messages_failure(self) -> None:
+        """Not sent is Retry for all; perhaps sent is Unknown for all; a single message is told what `send` tells it."""
+        if self._build(Recorder()).limits.batch == 1:
+            return
+        wrong: list[str] = []
+        for shape, behaviour in self.shapes.items():
+            for count in (1, 3):
+                if shape is Shape.ACCEPTS and count > 1:
+                    continue  # what a whole call is answered stands in `calls`
+                found = await self._together(behaviour, count)
+                if {type(outcome) for outcome in found} != {_EXPECTED[shape]}:
+                    wrong.append(f"{shape}, {count}: {found!r}, expected {_EXPECTED[shape].__name__}")
+        _require(not wrong, "\n".join(wrong))
+
+    async def _together(self, behaviour: Any, count: int) -> Sequence[Outcome]:
+        """Send several with one call, and hold each outcome to what every outcome must be."""
+        async with self.facing(behaviour, Recorder()) as facing, asyncio.timeout(_PATIENCE_S):
+            send_many = cast("Any", facing.channel).send_many
+            found: Sequence[Any] = await send_many([self.message(number) for number in range(count)])
+        _require(len(found) == count, f"{len(found)} outcomes for {count} messages")
+        for outcome in found:
+            self._hold(outcome)
+        return found
+
     def _build(self, recorder: Recorder) -> Any:
         return self.channel(msgspec.convert(dict(self.settings), self.channel.Settings), recorder.tools)
 
@@ -278,6 +327,9 @@ class ChannelContract:
         """Send, and hold the outcome to what every outcome must be."""
         async with asyncio.timeout(_PATIENCE_S):
             outcome: Any = await channel.send(message)
+        return self._hold(outcome)
+
+    def _hold(self, outcome: Any) -> Outcome:
         _require(isinstance(outcome, Accepted | Retry | Rejected | Unknown), f"not an Outcome: {outcome!r}")
         detail = outcome.detail or ""
         _require(detail.isprintable(), f"control characters in detail: {detail!r}")

@@ -23,6 +23,7 @@ from gateway.api import (
     figures,
     keys,
     notifications,
+    providers,
     running,
     suppressions,
     templates,
@@ -55,6 +56,7 @@ def operations(bodies: Bodies = BUILT_IN) -> tuple[Operation, ...]:
         *suppressions.OPERATIONS,
         *keys.OPERATIONS,
         *figures.OPERATIONS,
+        *providers.OPERATIONS,
         *running.OPERATIONS,
     )
 

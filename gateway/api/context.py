@@ -19,7 +19,9 @@ from gateway.model.ids import IdSource
 from gateway.observe.metrics import Metrics
 from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
+from gateway.router.attending import Attending
 from gateway.router.changes import Changes
+from gateway.router.checking import Checking
 from gateway.router.explain import Explaining
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
@@ -52,6 +54,8 @@ class ApiContext:
     accepting: Accepting
     explaining: Explaining
     changes: Changes
+    attending: Attending
+    checking: Checking
     renderer: Renderer
     metrics: Metrics
     limiter: KeyLimiter

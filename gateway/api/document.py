@@ -48,6 +48,7 @@ _PREFIXES: Final = (
 )
 _PATH_WORDS: Final = {
     "key": ("The template's key.", "welcome"),
+    "name": ("The provider's name, as configured.", "smtp-main"),
     "channel": ("The channel's name.", "email"),
     "provider": ("The configured provider's name.", "smtp-main"),
     "address": ("The address, percent-encoded.", "ada@example.com"),

@@ -15,20 +15,20 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from channels.contract import Message, Tools
+from channels.contract import Message
 from channels.mime import compose, parse_mailbox
 from gateway.api.app import create_app
 from gateway.api.authentication import Authentication
 from gateway.api.captured_hub import CapturedHub
 from gateway.api.context import ApiContext
 from gateway.api.exchange import AsgiApp
+from gateway.bootstrap.providers import adapters, destinations_of, providers_of
 from gateway.bootstrap.room import Room
 from gateway.clock import Clock
 from gateway.config import rules as configured
 from gateway.config.development import kept_secret, state_folder
-from gateway.config.settings import BreakerSettings, ChannelSettings, Rate, Secret, Settings
-from gateway.middleware.breaker import Breaker
-from gateway.middleware.rate_limit import KeyLimiter, provider_pace
+from gateway.config.settings import ChannelSettings, Settings
+from gateway.middleware.rate_limit import KeyLimiter
 from gateway.middleware.staging import Staging
 from gateway.model.bodies import bodies
 from gateway.model.ids import IdSource
@@ -36,17 +36,17 @@ from gateway.model.patterns import EmailPattern, parse_pattern
 from gateway.observe.logging import get_logger
 from gateway.observe.metrics import Metrics
 from gateway.observe.siblings import Siblings
-from gateway.registry import Registry
 from gateway.render import source
 from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
+from gateway.router.attending import Attending
 from gateway.router.changes import Changes
+from gateway.router.checking import Checking
 from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.explain import Explaining
-from gateway.router.gate import Gate
-from gateway.router.providers import ProviderHandle, Providers
+from gateway.router.providers import Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
 from gateway.router.simulate import PROVIDER, Simulator
@@ -71,6 +71,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     explaining: Explaining
     changes: Changes
     dispatcher: Dispatcher
+    attending: Attending
+    checking: Checking
     upkeep: Upkeep
     room: Room
     authentication: Authentication
@@ -121,12 +123,42 @@ async def open_gateway(settings: Settings, *, clock: Clock | None = None) -> Asy
             await gateway.providers.aclose()
 
 
+@contextlib.asynccontextmanager
+async def open_attending(settings: Settings) -> AsyncGenerator[Attending]:
+    """Open what looks after the providers, and nothing else: no templates are read, nothing is delivered."""
+    clock, log = Clock(), get_logger("gateway")
+    async with open_store(settings, clock=clock) as store:
+        if not settings.database.reveal().startswith("sqlite"):
+            await clock.follow(store.now_ms)
+        built = adapters(settings, clock, log)
+        providers = providers_of(settings, Rules.build(settings), built, store, clock, log)
+        try:
+            yield Attending(
+                worker=_worker(),
+                store=store,
+                providers=providers,
+                reopen=lambda _channel: None,
+                delivers=lambda: False,
+                clock=clock,
+                log=log,
+            )
+        finally:
+            await providers.aclose()
+
+
+def _worker() -> str:
+    """Name this process, like no other one before or beside it."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
 async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: Metrics) -> Gateway:
     log = get_logger("gateway")
     id_source = IdSource()
     rules = Rules.build(settings)
     renderer = await _renderer(settings, store, clock, log)
-    providers = _providers(settings, rules, clock, log)
+    built = adapters(settings, clock, log)
+    providers = providers_of(settings, rules, built, store, clock, log)
+    destinations = destinations_of(settings)
     staging = Staging(settings.environment, settings.staging)
     secret = signing_secret(settings)
     links = UnsubscribeLinks(secret, settings.public_url)
@@ -136,7 +168,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         store=store,
         unsubscribe_url=links.url,
         sender=_sender(settings),
-        destinations=_destinations(settings),
+        destinations=destinations,
     )
     deliver = Deliver(
         store=store,
@@ -155,8 +187,9 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     raw = _raw(providers)
     hub = CapturedHub()
     callers = Callers()
+    worker = _worker()
     dispatcher = Dispatcher(
-        worker=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        worker=worker,
         store=store,
         deliver=deliver,
         providers=providers,
@@ -207,6 +240,16 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         explaining=explaining,
         changes=Changes(store=store, rules=rules, dispatcher=dispatcher, clock=clock, id_source=id_source),
         dispatcher=dispatcher,
+        attending=Attending(
+            worker=worker,
+            store=store,
+            providers=providers,
+            reopen=dispatcher.reopen,
+            delivers=lambda: dispatcher.healthy,
+            clock=clock,
+            log=log,
+        ),
+        checking=Checking(built, destinations, clock=clock, log=log),
         upkeep=Upkeep(
             store=store,
             retention=settings.retention,
@@ -245,34 +288,6 @@ async def _renderer(settings: Settings, store: Store, clock: Clock, log: Any) ->
     for one in [renderer.content_source, *(template.source for template in renderer.templates())]:
         await store.keep_template(one.version, one.key, source.encode(one), now)
     return renderer
-
-
-def _providers(settings: Settings, rules: Rules, clock: Clock, log: Any) -> Providers:
-    registry = Registry.load()
-    breakers = {name: rule.settings.breaker for rule in rules.channels.values() for name in rule.providers}
-    handles: list[ProviderHandle] = []
-    for name, provider in settings.providers.items():
-        tools = Tools(
-            provider=name,
-            now=lambda: clock() / 1000,
-            log=log.bind(provider=name).debug,
-            random=random.random,
-        )
-        adapter = registry.build(provider, tools)
-        limits = adapter.limits
-        rate = provider.rate or (None if limits.rate is None else Rate.parse(limits.rate))
-        handles.append(
-            ProviderHandle(
-                name=name,
-                adapter=adapter,
-                breaker=Breaker(breakers.get(name, BreakerSettings()), concurrency=limits.concurrency),
-                gate=Gate(limits.concurrency),
-                pace=None if rate is None else provider_pace(rate),
-                receipts=limits.receipts,
-                idempotent=limits.idempotent,
-            ),
-        )
-    return Providers(handles, {name: rule.providers for name, rule in rules.channels.items()})
 
 
 def _raw(providers: Providers) -> Callable[[Message], bytes]:
@@ -317,16 +332,6 @@ def _sender(settings: Settings) -> str:
     return f"{settings.templates.product} <no-reply@{domain}>"
 
 
-def _destinations(settings: Settings) -> dict[tuple[str, str], str]:
-    """Read what stands behind each configured name: its one address, whatever the adapter calls it."""
-    found: dict[tuple[str, str], str] = {}
-    for channel, names in settings.destinations.items():
-        for name, keys in names.items():
-            for value in list(keys.values())[:1]:
-                found[channel, name] = value.reveal() if isinstance(value, Secret) else value
-    return found
-
-
 def _senders(settings: Settings) -> list[EmailPattern]:
     email = settings.channels.get("email", ChannelSettings())
     written = [*email.senders]
@@ -360,6 +365,8 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             accepting=gateway.accepting,
             explaining=gateway.explaining,
             changes=gateway.changes,
+            attending=gateway.attending,
+            checking=gateway.checking,
             renderer=gateway.renderer,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),

@@ -23,6 +23,7 @@ from gateway.config.settings import Settings
 from gateway.observe.logging import configure as configure_logging
 from gateway.observe.logging import get_logger
 from gateway.observe.siblings import Siblings
+from gateway.router.standing import ProviderStatus
 from gateway.storage.contract import StoreUnavailable
 
 _SWITCH_INTERVAL_S: Final = 0.0007
@@ -36,6 +37,7 @@ _GARBAGE_AFTER: Final = (20_000, 20, 50)
 
 _CLOCK_S: Final = 30.0
 _SURVEY_S: Final = 10.0
+_ATTEND_S: Final = 1.0
 
 
 def serve(
@@ -176,7 +178,9 @@ async def _work(settings: Settings, place: Place | None = None) -> int:
 @contextlib.asynccontextmanager
 async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
     """Run what runs beside the API; on the way out what is in flight is finished or given back."""
-    loops: list[Coroutine[Any, Any, None]] = [gateway.room.watch(), _survey(gateway)]
+    with contextlib.suppress(StoreUnavailable):
+        await gateway.attending.refresh()  # before anything is delivered: a pause survives a restart
+    loops: list[Coroutine[Any, Any, None]] = [gateway.room.watch(), _survey(gateway), _attend(gateway)]
     if not gateway.settings.database.reveal().startswith("sqlite"):
         loops.append(_follow_clock(gateway))
     if work:
@@ -202,13 +206,23 @@ async def _survey(gateway: Gateway) -> None:
         try:
             now = gateway.clock()
             gateway.metrics.queue(await gateway.store.depths(now), now)
+            for handle, status in await gateway.attending.statuses():
+                gateway.metrics.provider_status(handle.name, handle.adapter.kind, status, ProviderStatus)
             await gateway.authentication.flush_used()
         except StoreUnavailable as error:
             gateway.log.warning("survey_failed", error=str(error))
-        for handle in gateway.providers.all():
-            healthy = handle.breaker.until is None
-            gateway.metrics.provider_health(handle.name, handle.adapter.kind, healthy=healthy)
         await asyncio.sleep(_SURVEY_S)
+
+
+async def _attend(gateway: Gateway) -> None:
+    """Hear of pauses and resumptions, and say how the providers fare here."""
+    while True:
+        try:
+            await gateway.attending.refresh()
+            await gateway.attending.report()
+        except StoreUnavailable as error:
+            gateway.log.warning("attending_failed", error=str(error))
+        await asyncio.sleep(_ATTEND_S)
 
 
 async def _follow_clock(gateway: Gateway) -> None:

@@ -9,6 +9,7 @@ import click
 
 import gateway
 from gateway.cli.keys import keys
+from gateway.cli.providers import providers
 from gateway.cli.replay import replay
 from gateway.cli.send import send
 from gateway.cli.serve import check, migrate, serve, work
@@ -30,5 +31,5 @@ def main() -> None:
     """
 
 
-for _command in (serve, work, migrate, check, send, keys, templates, replay, vapid):
+for _command in (serve, work, migrate, check, send, keys, templates, providers, replay, vapid):
     main.add_command(_command)

@@ -50,6 +50,18 @@ def read_settings(config: Path | None) -> Settings:
         )
 
 
+def logs_aside(settings: Settings) -> None:
+    """Keep what is logged out of a command's own output: errors alone, on standard error."""
+    import sys
+
+    from msgspec import structs
+
+    from gateway.config.settings import LogLevel
+    from gateway.observe.logging import configure
+
+    configure(structs.replace(settings.logging, level=LogLevel.ERROR), sys.stderr)
+
+
 def json_object(text: str, option: str) -> dict[str, Any]:
     """Read an option that holds a JSON object."""
     try:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.options import fail, read_settings, with_config
+from gateway.cli.options import FAILED, fail, read_settings, with_config
+from gateway.cli.providers import check_online, said_good
 
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
@@ -114,10 +115,12 @@ async def _migrate(settings: Settings) -> list[str]:
 @click.command()
 @with_config
 @click.option("--show", is_flag=True, help="Print the whole configuration, defaults included, with stars for secrets.")
-def check(config: Path | None, *, show: bool) -> None:
+@click.option("--online", is_flag=True, help="Also ask each provider whether the credentials are good.")
+def check(config: Path | None, *, show: bool, online: bool) -> None:
     """Check the configuration, and list every fault with its line.
 
-    Reads the file, the GATEWAY_ variables and the secrets they name, and connects to nothing. Exit code 2 with faults.
+    Reads the file, the GATEWAY_ variables and the secrets they name, and connects to nothing; with --online, to each
+    provider, where it sends nothing to anyone. Exit code 2 with faults, 1 if a provider says no.
     """
     from gateway.config.describe import describe
 
@@ -136,3 +139,5 @@ def check(config: Path | None, *, show: bool) -> None:
         allowed = ", ".join(settings.staging.allow) or "nothing"
         click.echo(f"may leave    {allowed}; the rest: {settings.staging.otherwise.value}")
     click.echo("The configuration is good.")
+    if online and not said_good(check_online(settings)):
+        raise click.exceptions.Exit(FAILED)

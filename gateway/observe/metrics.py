@@ -19,6 +19,7 @@ _MS_PER_S: Final = 1000
 _ATTEMPT_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """From a relay on the same machine to the minute after which an answer counts as lost."""
 _REQUEST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+_IN_USE: Final = frozenset({"ok", "recovering"})
 _BATCH: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -82,6 +83,11 @@ class Metrics:
             "1: in use; 0: left alone for a while, stopped or paused",
             ("provider", "channel"),
         )
+        self._status = self._gauge(
+            "provider_status",
+            "1 for the status a provider has: ok, recovering, failing, stopped, paused",
+            ("provider", "channel", "status"),
+        )
         self._gauge("build_info", "The running version", ("version",)).labels(gateway.__version__).set(1)
         ProcessCollector(registry=self._registry)
         self._counters: dict[tuple[str, ...], Counter] = {}
@@ -112,6 +118,12 @@ class Metrics:
     def provider_health(self, provider: str, channel: str, *, healthy: bool) -> None:
         """Say whether a provider is in use."""
         self._healthy.labels(provider, channel).set(healthy)
+
+    def provider_status(self, provider: str, channel: str, status: str, statuses: Iterable[str]) -> None:
+        """Say in which of all `statuses` a provider is; `ok` and `recovering` are in use."""
+        self.provider_health(provider, channel, healthy=status in _IN_USE)
+        for one in statuses:
+            self._status.labels(provider, channel, one).set(one == status)
 
     def queue(self, depths: Iterable[Depth], now_ms: int) -> None:
         """Set what waits, by lane; lanes that are not named any more vanish."""

@@ -16,8 +16,8 @@ import msgspec
 
 from channels.contract import Accepted, Blame, Message, Outcome, Rejected, Retry, Unknown, blame_of
 from gateway.errors import GatewayError
-from gateway.middleware import rate_limit
-from gateway.middleware.breaker import Refused
+from gateway.middleware import pause, rate_limit
+from gateway.middleware.breaker import Refused, State
 from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held, Kept, Verdict
 from gateway.middleware.retry import RetryRules, Step, after_unknown, classify, next_attempt_at
@@ -29,10 +29,12 @@ from gateway.model.states import Mode, OnUnknown, Status, Why
 from gateway.render.renderer import RenderFailed
 from gateway.router import simulate
 from gateway.router.answers import masked
+from gateway.router.batches import Batches
 from gateway.router.compose import Composer, Subject
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
 from gateway.router.settle import Done
+from gateway.router.standing import word_of
 from gateway.storage.contract import AttemptRow, Claimed, Reservation, Store, StoreUnavailable
 
 FRESH_MS: Final = 1000
@@ -62,6 +64,8 @@ class Envelope:
     attempts: list[AttemptRow] = field(default_factory=list[AttemptRow])
     notes: list[str] = field(default_factory=list[str])
     on_wire: bool = False
+    echo: bool = False
+    """Its outcome was one call's answer to several deliveries, and the breaker has heard it from another."""
     tried: str | None = None
     """The provider that was last asked to send it, in this claim."""
 
@@ -127,7 +131,7 @@ class Deliver:
         self._log = log
         self._retries = {name: RetryRules.of(rule.retry) for name, rule in rules.channels.items()}
         self._provider = onion([self._door, self._pace, self._render, self._allow], self._send)
-        self._onion = onion([self._retry, self._consent, self._recipient_rate], self._in_turn)
+        self._onion = onion([self._retry, self._consent, self._in_use, self._recipient_rate], self._in_turn)
 
     def envelope(self, claim: Claimed, *, lease_until: Callable[[], int], checked_at: int = 0) -> Envelope:
         """Put a claim into an envelope. Categories and channels that are configured no more fall back to defaults."""
@@ -226,6 +230,16 @@ class Deliver:
         )
         return await proceed(envelope) if refused is None else refused
 
+    async def _in_use(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Hold what would leave while its whole channel is paused, before anything is paid for it."""
+        if self._paused(envelope):
+            return pause.held(self._clock(), envelope.claim.deadline_at)
+        return await proceed(envelope)
+
+    def _paused(self, envelope: Envelope) -> bool:
+        handles = self._providers.of(envelope.channel.name)
+        return bool(handles) and all(handle.standing.paused for handle in handles) and self._leaves(envelope)
+
     async def _recipient_rate(self, envelope: Envelope, proceed: Next) -> Verdict:
         claim = envelope.claim
         rate = envelope.channel.settings.per_recipient
@@ -246,6 +260,8 @@ class Deliver:
         handles = self._providers.of(envelope.channel.name)
         if envelope.simulated or not handles:
             return await self._provider(envelope)
+        # With none in use, what stays in the house goes on as if all were.
+        handles = tuple(handle for handle in handles if not handle.standing.paused) or handles
         held: Held | None = None
         refused: Outcome | None = None
         for handle in handles:
@@ -291,15 +307,22 @@ class Deliver:
         if not isinstance(verdict, (Accepted, Retry, Rejected, Unknown)):
             handle.breaker.abandon(admitted, self._clock())
             return verdict
+        if envelope.echo:
+            handle.breaker.abandon(admitted, self._clock())
+            return verdict
+        before = handle.breaker.why
         changed = handle.breaker.record(verdict, self._clock(), admitted)
         if changed is not None:
-            self._log.warning("provider_state", provider=handle.name, state=changed.value, detail=handle.breaker.detail)
+            # Loudly, and once: a probe that finds the account still refused says nothing new.
+            loud = changed is State.STOPPED and before is not Why.ACCOUNT_PROBLEM
+            say = self._log.error if loud else self._log.warning
+            say("provider_state", provider=handle.name, state=changed.value, detail=handle.breaker.detail)
         return verdict
 
     async def _pace(self, envelope: Envelope, proceed: Next) -> Verdict:
         """Wait for the provider's rate. The dispatcher takes on no more than can go soon, so the wait is short."""
         handle = envelope.provider
-        if handle is None or handle.pace is None or not self._leaves(envelope):
+        if handle is None or handle.pace is None or handle.paced_calls or not self._leaves(envelope):
             return await proceed(envelope)
         now = self._clock()
         pace = handle.pace
@@ -348,21 +371,74 @@ class Deliver:
             return await proceed(envelope)
 
     async def _send(self, envelope: Envelope) -> Verdict:
-        """Render, let staging decide, and send. Nothing stands between staging and the wire."""
+        """Let staging have the last word, and send: alone, or together with others who are ready now."""
+        handle = envelope.provider
+        if handle is not None and handle.batches is not None and self._leaves(envelope):
+            return await self._send_together(envelope, handle.batches)
+        message = self._ready(envelope)
+        if not isinstance(message, Message):
+            return message
+        sender = self._simulator if handle is None or envelope.simulated else handle.adapter
+        started = self._clock()
+        try:
+            outcome = await sender.send(message)
+        except Exception as error:  # noqa: BLE001 - an adapter may come from elsewhere: whatever it raises is its bug
+            self._log.exception("adapter_raised", provider=envelope.tried, delivery_id=message.id)
+            outcome = Unknown(detail=f"the adapter failed: {type(error).__name__}")
+        return self._answered(envelope, outcome, started, max(0, self._clock() - started))
+
+    async def _send_together(self, envelope: Envelope, batches: Batches) -> Verdict:
+        """Join the provider's next call; whether this delivery still goes is decided when the call is built."""
+        stays: list[Verdict] = []
+
+        def ready() -> Message | None:
+            found = self._ready(envelope)
+            if isinstance(found, Message):
+                return found
+            stays.append(found)
+            return None
+
+        sent = await batches.join(ready)
+        if sent is None:
+            return stays[0]
+        envelope.echo = sent.echo
+        return self._answered(envelope, sent.outcome, sent.started, sent.took_ms)
+
+    def _ready(self, envelope: Envelope) -> Message | Verdict:
+        """Make the message and decide whether it goes: the last step before the wire. Nothing comes after staging."""
         message = self._made(envelope)
         if isinstance(message, Dropped):
             return message
+        handle = envelope.provider
+        now = self._clock()
+        if now >= envelope.lease_until():
+            raise Abandoned(f"the lease of {message.id} ran out before it could be sent")
         if envelope.simulated:
-            return await self._wire(envelope, self._simulator, simulate.PROVIDER, message)
-        cc: list[str] = message.options.get("cc", [])
-        bcc: list[str] = message.options.get("bcc", [])
+            return self._going(envelope, simulate.PROVIDER, message)
+        if handle is not None and handle.standing.paused and self._leaves(envelope):
+            return pause.held(now, envelope.claim.deadline_at)
+        allowed = self._staged(envelope, message)
+        if not isinstance(allowed, Message):
+            return allowed
+        if handle is None:
+            detail = f"no provider is configured for {envelope.claim.channel}"
+            return Dropped(status=Status.FAILED, reason=Why.ACCOUNT_PROBLEM, detail=detail)
+        return self._going(envelope, handle.name, allowed)
+
+    def _going(self, envelope: Envelope, provider: str, message: Message) -> Message:
+        envelope.on_wire = True
+        envelope.tried = provider
+        return message
+
+    def _staged(self, envelope: Envelope, message: Message) -> Message | Dropped | Kept:
+        """Ask the allowlist; answers the message as it may leave, or what becomes of it instead."""
         claim = envelope.claim
         decision = self._staging.decide(
             mode=claim.mode,
             channel=claim.channel,
             to=claim.address,
-            cc=cc,
-            bcc=bcc,
+            cc=message.options.get("cc", []),
+            bcc=message.options.get("bcc", []),
             stored_user=claim.user_id,
         )
         match decision:
@@ -372,34 +448,23 @@ class Deliver:
                 return Dropped(status=Status.SKIPPED, reason=decision.reason, detail=decision.detail)
             case Redirect():
                 envelope.notes.append(f"redirected to {masked(decision.to)} by [staging]")
-                message = _without_unsubscribing(redirected(message, decision.to))
+                return _without_unsubscribing(redirected(message, decision.to))
             case Allowed():
-                if decision.dropped_cc or decision.dropped_bcc:
-                    envelope.notes.append(dropped_note(decision))
-                    message = without_copies(message, decision.dropped_cc, decision.dropped_bcc)
+                if not decision.dropped_cc and not decision.dropped_bcc:
+                    return message
+                envelope.notes.append(dropped_note(decision))
+                return without_copies(message, decision.dropped_cc, decision.dropped_bcc)
             case _:
                 assert_never(decision)
-        handle = envelope.provider
-        if handle is None:
-            detail = f"no provider is configured for {claim.channel}"
-            return Dropped(status=Status.FAILED, reason=Why.ACCOUNT_PROBLEM, detail=detail)
-        return await self._wire(envelope, handle.adapter, handle.name, message)
 
-    async def _wire(self, envelope: Envelope, sender: Sender, name: str, message: Message) -> Outcome:
-        started = self._clock()
-        if started >= envelope.lease_until():
-            raise Abandoned(f"the lease of {message.id} ran out before it could be sent")
-        envelope.on_wire = True
-        envelope.tried = name
-        try:
-            outcome = await sender.send(message)
-        except Exception as error:  # noqa: BLE001 - an adapter may come from elsewhere: whatever it raises is its bug
-            self._log.exception("adapter_raised", provider=name, delivery_id=message.id)
-            outcome = Unknown(detail=f"the adapter failed: {type(error).__name__}")
+    def _answered(self, envelope: Envelope, outcome: Outcome, started: int, took_ms: int) -> Outcome:
+        """Write the attempt down."""
         envelope.on_wire = False
-        took = max(0, self._clock() - started)
-        envelope.attempts.append(_attempt(envelope.tries + 1, name, started, took, outcome))
-        self._observe(name, _WORDS[type(outcome)], took / 1000)
+        name = envelope.tried or ""
+        envelope.attempts.append(_attempt(envelope.tries + 1, name, started, took_ms, outcome))
+        self._observe(name, word_of(outcome), took_ms / 1000)
+        if envelope.provider is not None and not envelope.simulated:
+            envelope.provider.standing.note(outcome, started + took_ms)
         return outcome
 
     def leaves(self, mode: Mode, channel: str, address: str, stored_user: str | None) -> bool:
@@ -414,9 +479,6 @@ class Deliver:
         return self.leaves(claim.mode, claim.channel, claim.address, claim.user_id)
 
 
-_WORDS: Final = {Accepted: "accepted", Retry: "retry", Rejected: "rejected", Unknown: "unknown"}
-
-
 def _attempt(number: int, provider: str, started: int, took_ms: int, outcome: Outcome) -> AttemptRow:
     accepted = isinstance(outcome, Accepted)
     return AttemptRow(
@@ -424,7 +486,7 @@ def _attempt(number: int, provider: str, started: int, took_ms: int, outcome: Ou
         provider=provider,
         started_at=started,
         took_ms=took_ms,
-        outcome=_WORDS[type(outcome)],
+        outcome=word_of(outcome),
         reason=None if isinstance(outcome, Accepted) else outcome.reason.value,
         detail=outcome.detail,
         provider_id=outcome.provider_id if accepted else None,

@@ -155,6 +155,14 @@ class Dispatcher:
             self._alarm_at = due_at
             self._wake.set()
 
+    def reopen(self, channel: str) -> None:
+        """Hear that a channel's providers changed: look at once what its lanes may take on now."""
+        for lane in self._lanes.values():
+            if lane.channel == channel:
+                lane.closed_until = 0
+                lane.backlog = True
+        self._wake.set()
+
     # --- life ---
 
     async def run(self) -> None:
@@ -250,11 +258,11 @@ class Dispatcher:
 
     def _room(self, lane: Lane, now: int) -> int:
         """Say how many deliveries the lane's providers would let in now; closes the lane while none would."""
-        handles = self._providers.of(lane.channel)
+        handles = [handle for handle in self._providers.of(lane.channel) if not handle.standing.paused]
         # Callers wait for their answers and deliveries do not: while many do, they have most of the processor.
         slots = lane.slots if self._callers.waiting < _MANY_CALLERS else max(1, lane.slots // 4)
         if not handles:
-            return slots
+            return slots  # none is configured or all are paused: whatever comes is kept or held, and soon gone
         best = max(min(_admits(handle.breaker, slots, now), _soon(handle, slots)) for handle in handles)
         if best == 0:
             lane.closed_until = max(now + 1, min(handle.breaker.until or now for handle in handles))
@@ -383,7 +391,10 @@ def _admits(breaker: Breaker, slots: int, now: int) -> int:
 def _soon(handle: ProviderHandle, slots: int) -> int:
     """Say how many a provider's rate lets go soon: who is taken on has its moment reserved, and waits for it here."""
     pace = handle.pace
-    return slots if pace is None else max(1, _AHEAD_MS * pace.count // pace.window_ms)
+    if pace is None:
+        return slots
+    calls = max(1, _AHEAD_MS * pace.count // pace.window_ms)
+    return calls * handle.gate.places if handle.paced_calls else calls
 
 
 def _lanes(rules: Rules, providers: Providers) -> Iterable[Lane]:
@@ -391,6 +402,11 @@ def _lanes(rules: Rules, providers: Providers) -> Iterable[Lane]:
         handles = providers.of(channel)
         slots = rule.settings.slots
         if slots is None:
-            slots = 4 * handles[0].adapter.limits.concurrency if handles else _DEFAULT_SLOTS
+            slots = _slots(handles[0]) if handles else _DEFAULT_SLOTS
         for priority in Priority:
             yield Lane(name=lane_of(channel, priority), channel=channel, slots=slots)
+
+
+def _slots(handle: ProviderHandle) -> int:
+    """Say how many of a lane's deliveries are in hand at once: so many that its first provider never waits for one."""
+    return max(4 * handle.adapter.limits.concurrency, 2 * handle.gate.places)

@@ -247,12 +247,18 @@ class Explaining:
         if planned.target.simulated:
             found.provider = simulate.PROVIDER
             return
-        handles = self._providers.of(planned.target.channel)
+        configured = self._providers.of(planned.target.channel)
+        handles = [handle for handle in configured if not handle.standing.paused]
+        paused = [handle.name for handle in configured if handle.standing.paused]
+        rules.extend(RuleNote("paused", "hold", f"{name} is paused") for name in paused)
         found.provider = next((one.name for one in handles if not _shut(one, now)), None)
         shut = [handle.name for handle in handles if _shut(handle, now)]
         rules.extend(RuleNote("provider", "hold", f"{name} is left alone for now") for name in shut)
         if found.provider is not None:
             rules.append(RuleNote("provider", "pass", found.provider))
+        elif paused and not handles:
+            if found.decision in ("send", "redirect", "hold"):
+                found.decision, found.reason, found.until = "hold", Why.PAUSED, None
         elif found.decision in ("send", "redirect"):
             if handles:
                 found.decision, found.reason = "hold", Why.PROVIDER_DOWN

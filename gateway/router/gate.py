@@ -17,8 +17,19 @@ class Gate:
     """A counting semaphore with priorities. One event loop; cancellation of a waiter loses no place."""
 
     def __init__(self, places: int) -> None:
+        self._places = places
         self._free = places
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {name: deque() for name in _PRIORITIES}
+
+    @property
+    def places(self) -> int:
+        """Count all places."""
+        return self._places
+
+    @property
+    def in_use(self) -> int:
+        """Count the places that are taken."""
+        return self._places - self._free
 
     def place(self, priority: str) -> _Place:
         """Make the context manager that holds one place: `async with gate.place("normal")`."""

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from channels.contract import Channel
+from gateway.config.settings import Rate
 from gateway.middleware.breaker import Breaker
 from gateway.middleware.rate_limit import Pace
+from gateway.router.batches import Batches
 from gateway.router.gate import Gate
+from gateway.router.standing import Standing
 
 
 class ProviderHandle(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +25,14 @@ class ProviderHandle(msgspec.Struct, frozen=True, kw_only=True):
     pace: Pace | None
     receipts: bool
     idempotent: bool
+    use: str = ""
+    rate: Rate | None = None
+    """As configured or published; `pace` is what it comes to."""
+    batches: Batches | None = None
+    """Where the provider has a batch call."""
+    paced_calls: bool = False
+    """Whether its rate counts calls: then `batches` waits for it, once a call."""
+    standing: Standing = msgspec.field(default_factory=Standing)
 
 
 class Providers:
@@ -37,6 +48,18 @@ class Providers:
         """List a channel's providers, first to last."""
         return self._by_channel.get(channel, ())
 
+    def place_of(self, name: str) -> tuple[str, int] | None:
+        """Tell which channel a provider serves and as which in order, from 1; `None` where no channel names it."""
+        for channel, handles in self._by_channel.items():
+            for place, handle in enumerate(handles, 1):
+                if handle.name == name:
+                    return channel, place
+        return None
+
+    def channels(self) -> tuple[str, ...]:
+        """List the channels that have providers."""
+        return tuple(channel for channel, handles in self._by_channel.items() if handles)
+
     def named(self, name: str) -> ProviderHandle | None:
         """Find one by its name."""
         return self._by_name.get(name)
@@ -48,4 +71,6 @@ class Providers:
     async def aclose(self) -> None:
         """Close every adapter; one that fails to close does not keep the others open."""
         for handle in self._by_name.values():
+            if handle.batches is not None:
+                await handle.batches.aclose()
             await handle.adapter.aclose()

@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, insert_into, run
-from gateway.storage.contract import Reservation
+from gateway.storage.contract import PaceUse, Reservation
 
 _INT64: Final = "q"
 """Eight bytes each, in the machine's order: a database is not moved between machines of different order while rates
@@ -80,6 +80,20 @@ def peek(conn: Connection, reservation: Reservation) -> int:
     """Tell what `reserve` would grant."""
     rings = [_read(grants) for _, grants in run(conn, _FIND, [(reservation.key,)])]
     return next_moment(rings[0] if rings else [], reservation)
+
+
+def use(conn: Connection, rates: Sequence[Reservation]) -> list[PaceUse]:
+    """Tell how many moments of each rate's window are taken, those reserved ahead included."""
+    keys = sorted({(rate.key,) for rate in rates})
+    rings = {key: _read(grants) for key, grants in run(conn, _FIND, keys)}
+    found: list[PaceUse] = []
+    for rate in rates:
+        ring = rings.get(rate.key, [])
+        next_at = next_moment(ring, rate)
+        # A ring forgets what lies a window behind its last grant, and that may have been granted ahead of now.
+        used = rate.count if next_at > rate.now else len(ring) - bisect_right(ring, rate.now - rate.window_ms)
+        found.append(PaceUse(used=used, next_at=next_at))
+    return found
 
 
 def next_moment(ring: Sequence[int], asked: Reservation) -> int:

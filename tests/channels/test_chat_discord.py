@@ -312,3 +312,30 @@ async def test_a_limit_nobody_can_read_stops_nothing(wait):
     async with facing(odd) as found:
         await found.channel.send(discord())
         assert isinstance(await found.channel.send(discord()), Accepted)
+
+
+@pytest.mark.parametrize(
+    ("reply", "good", "words"),
+    [
+        (Reply(200, json={"id": "223704706495545344", "token": "private-address"}), True, "200"),
+        (Reply(404, json={"code": 10015, "message": "Unknown Webhook"}), False, "10015 Unknown Webhook"),
+        (Reply(401, json={"code": 50027, "message": "Invalid Webhook Token"}), False, "50027"),
+        (Reply(200, json=["a page of something else"]), False, "200"),
+    ],
+)
+async def test_whether_a_webhook_is_there_is_asked_without_posting(reply, good, words):
+    async with HttpServer(reply) as server:
+        channel = built(webhook_origins=(server.url,), proxy="direct")
+        found = await channel.check_address(f"{server.url}/api/webhooks/1/private-address?thread_id=5")
+        await channel.aclose()
+    assert found.ok is good
+    assert words in found.detail
+    assert "private-address" not in found.detail
+    assert [(each.method, each.target) for each in server.requests] == [("GET", "/api/webhooks/1/private-address")]
+
+
+async def test_a_destination_that_leads_elsewhere_is_not_asked():
+    channel = built()
+    assert (await channel.check_address("https://example.com/api/webhooks/1/x")).ok is False
+    assert (await channel.check()).ok is None
+    await channel.aclose()

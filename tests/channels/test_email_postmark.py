@@ -25,7 +25,7 @@ from channels.contract import (
     Unknown,
 )
 from channels.email_postmark import PostmarkChannel, PostmarkSettings
-from channels.testing import GoldenAnswer, GoldenRequest, HttpChannelContract, Recorder
+from channels.testing import GoldenAnswer, GoldenCall, GoldenRequest, HttpChannelContract, Recorder
 from tests.support.http_server import HttpServer, Reply
 
 NOW = 1_795_000_000.0
@@ -60,6 +60,11 @@ def code(number, message="words", status=422):
     return Reply(status, json={"ErrorCode": number, "Message": message})
 
 
+def one(number=0):
+    return {"To": TO, "MessageID": ID if not number else "", "ErrorCode": number, "Message": "words"}
+
+
+TAKEN_AND_LOST = [(Accepted, None), (Unknown, Reason.TIMED_OUT)]
 PLAIN = {
     "From": "Shop <no-reply@example.com>",
     "To": f"Ada <{TO}>",
@@ -124,6 +129,29 @@ class TestPostmark(HttpChannelContract):
         GoldenAnswer("too large", Reply(413), Rejected, Reason.TOO_LARGE),
         GoldenAnswer("theirs", Reply(500), Unknown, Reason.TIMED_OUT),
         GoldenAnswer("down", Reply(503, {"Retry-After": "5"}), Retry, Reason.PROVIDER_DOWN, 5.0),
+    )
+    calls = (
+        GoldenCall(
+            "each by its own code",
+            Reply(200, json=[one(), one(300), one(406), one(9999), one(405)]),
+            (
+                (Accepted, None),
+                (Rejected, Reason.MESSAGE_INVALID),
+                (Rejected, Reason.ADDRESS_DEAD),
+                (Retry, Reason.RETRY),
+                (Rejected, Reason.ACCOUNT_PROBLEM),
+            ),
+        ),
+        GoldenCall("fewer answers than messages", Reply(200, json=[one()]), [(Unknown, Reason.TIMED_OUT)] * 2),
+        GoldenCall("a taken one without id", Reply(200, json=[one(), {"ErrorCode": 0}]), TAKEN_AND_LOST),
+        GoldenCall("token", code(10, status=401), [(Rejected, Reason.ACCOUNT_PROBLEM)] * 2),
+        GoldenCall("rate", code(429, status=429), [(Retry, Reason.RATE_LIMITED)] * 2),
+        GoldenCall("theirs", Reply(500), [(Unknown, Reason.TIMED_OUT)] * 2),
+        GoldenCall(
+            "refused for its contents: each alone",
+            {"/email/batch": code(402), "*": ok()},
+            [(Accepted, None)] * 2,
+        ),
     )
     requests = (
         GoldenRequest(
@@ -249,6 +277,40 @@ async def test_a_message_beyond_ten_megabytes_is_refused_unsent():
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.TOO_LARGE
     assert requests == []
+
+
+TEMPLATE = {"template": {"id": "welcome", "variables": {"name": "Ada"}}}
+
+
+async def test_several_go_in_one_call_in_order_and_templates_in_one_of_their_own():
+    async with HttpServer({"*": lambda request: Reply(200, json=[one()] * len(listed(request)))}) as server:
+        channel = built(base_url=server.url, proxy="direct")
+        messages = [mail(1), mail(2, options=TEMPLATE), mail(3, sender="a\r\nb"), mail(4), mail(5, options=TEMPLATE)]
+        found = await channel.send_many(messages)
+        await channel.aclose()
+    assert [type(outcome) for outcome in found] == [Accepted, Accepted, Rejected, Accepted, Accepted]
+    sent = {request.target: [each["Metadata"]["delivery"] for each in listed(request)] for request in server.requests}
+    assert sent == {"/email/batch": ["dlv_1", "dlv_4"], "/email/batchWithTemplates": ["dlv_2", "dlv_5"]}
+    assert listed(server.requests[0])[0] == PLAIN
+
+
+def listed(request):
+    body = request.json()
+    return body["Messages"] if isinstance(body, dict) else body
+
+
+async def test_a_call_larger_than_they_take_is_made_as_several():
+    big = Attachment(filename="a.bin", content_type="application/octet-stream", content=b"x" * 6_000_000)
+    async with HttpServer(
+        {"/email": ok(), "*": lambda request: Reply(200, json=[one()] * len(listed(request)))}
+    ) as server:
+        channel = built(base_url=server.url, proxy="direct")
+        content = Content(subject="s", text="t", attachments=(big,))
+        found = await channel.send_many([mail(number, content=content) for number in range(7)])
+        await channel.aclose()
+    assert {type(outcome) for outcome in found} == {Accepted}
+    assert sorted(len(listed(request)) for request in server.requests if request.target == "/email/batch") == [6]
+    assert max(len(request.body) for request in server.requests) <= 50_000_000
 
 
 @pytest.mark.parametrize(("reply", "good"), [(Reply(200, json={"ID": 1}), True), (code(10, status=401), False)])

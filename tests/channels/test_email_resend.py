@@ -27,7 +27,7 @@ from channels.contract import (
     Unknown,
 )
 from channels.email_resend import ResendChannel, ResendSettings
-from channels.testing import GoldenAnswer, GoldenRequest, HttpChannelContract, Recorder
+from channels.testing import GoldenAnswer, GoldenCall, GoldenRequest, HttpChannelContract, Recorder
 from tests.support.http_server import HttpServer, Reply
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four!").decode()
@@ -187,6 +187,61 @@ class TestResend(HttpChannelContract):
 
     def message(self, number):
         return mail(number)
+
+
+class TestResendTogether(TestResend):
+    settings: ClassVar = {**TestResend.settings, "batch": True}
+    calls = (
+        GoldenCall(
+            "the valid ones are taken, in order",
+            Reply(200, json={"data": [{"id": "a"}, {"id": "c"}], "errors": [{"index": 1, "message": "bad `to`"}]}),
+            ((Accepted, None), (Rejected, Reason.MESSAGE_INVALID), (Accepted, None)),
+        ),
+        GoldenCall("all are taken", Reply(200, json={"data": [{"id": "a"}, {"id": "b"}]}), [(Accepted, None)] * 2),
+        GoldenCall("fewer ids", Reply(200, json={"data": [{"id": "a"}]}), [(Unknown, Reason.TIMED_OUT)] * 2),
+        GoldenCall(
+            "a refusal of nobody",
+            Reply(200, json={"data": [{"id": "a"}], "errors": [{"index": 7, "message": "x"}]}),
+            [(Unknown, Reason.TIMED_OUT)] * 2,
+        ),
+        GoldenCall("key", fault(403, "invalid_api_key"), [(Rejected, Reason.ACCOUNT_PROBLEM)] * 2),
+        GoldenCall("too fast", fault(429, "rate_limit_exceeded"), [(Retry, Reason.RATE_LIMITED)] * 2),
+        GoldenCall("under way", fault(409, "concurrent_idempotent_requests"), [(Unknown, Reason.TIMED_OUT)] * 2),
+        GoldenCall(
+            "refused for its contents: each alone",
+            {"/emails/batch": fault(422, "validation_error"), "*": Reply(200, json={"id": ID})},
+            [(Accepted, None)] * 2,
+        ),
+    )
+
+
+async def test_several_go_in_one_call_and_those_with_files_or_templates_beside_it():
+    file = Attachment(filename="a.txt", content_type="text/plain", content=b"x")
+    taken = {"/emails": Reply(200, json={"id": ID}), "*": Reply(200, json={"data": [{"id": "a"}, {"id": "b"}]})}
+    messages = [
+        mail(1),
+        mail(2, content=Content(subject="s", text="t", attachments=(file,))),
+        mail(3),
+        mail(4, options={"template": {"id": "welcome"}}),
+    ]
+    async with HttpServer(taken) as server:
+        channel = built(base_url=server.url, proxy="direct", batch=True)
+        found = await channel.send_many(messages)
+        await channel.send_many(messages[:1])
+        await channel.aclose()
+    assert [outcome.provider_id for outcome in found] == ["a", ID, "b", ID]
+    [call] = [request for request in server.requests if request.target == "/emails/batch"]
+    assert call.json()[0] == PLAIN
+    assert call.headers["x-batch-validation"] == "permissive"
+    assert len(call.headers["idempotency-key"]) == 64
+    assert [each["tags"][0]["value"] for each in call.json()] == ["dlv_1", "dlv_3"]
+    assert sum(request.target == "/emails" for request in server.requests) == 3
+
+
+def test_sharing_calls_gives_up_the_promise_of_a_key_for_each_message():
+    alone, together = built().limits, built(batch=True).limits
+    assert (alone.batch, alone.idempotent) == (1, True)
+    assert (together.batch, together.idempotent, together.rate_counts_calls) == (100, False, True)
 
 
 def built(**settings):

@@ -28,6 +28,7 @@ from gateway.registry import Registry
 from gateway.render import source
 from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
+from gateway.router.batches import MOST, Batches
 from gateway.router.caller import Caller
 from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver, Envelope
@@ -199,8 +200,9 @@ async def _assemble(
             name=name,
             adapter=adapter,
             breaker=Breaker(rules.channels["email"].settings.breaker, concurrency=adapter.limits.concurrency),
-            gate=Gate(adapter.limits.concurrency),
+            gate=Gate(max(adapter.limits.concurrency, min(adapter.limits.batch, MOST))),
             pace=pace,
+            batches=_batches(name, adapter, clock, log),
             receipts=False,
             idempotent=adapter.limits.idempotent,
         )
@@ -276,6 +278,14 @@ async def _assemble(
         settled=settled,
         pauses=pauses,
     )
+
+
+def _batches(name: str, adapter: Scripted, clock: Any, log: Any) -> Batches | None:
+    limits = adapter.limits
+    if limits.batch == 1:
+        return None
+    most, parallel = limits.batch, limits.concurrency
+    return Batches(adapter, provider=name, most=most, parallel=parallel, clock=clock, log=log)  # type: ignore[arg-type] # those that say `batch` have `send_many`
 
 
 @contextlib.asynccontextmanager

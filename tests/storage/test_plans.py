@@ -19,6 +19,7 @@ from gateway.storage import (
     figures,
     ledger,
     pacing,
+    providers,
     reading,
     settling,
     suppressions,
@@ -36,7 +37,7 @@ SMALL = {"api_keys", "template_versions", "counts"}
 
 BATCHES: dict[str, Batch] = {
     f"{module.__name__.rpartition('.')[2]}{name}": statement
-    for module in (accepting, cancelling, claiming, ledger, pacing, reading, settling, reports, suppressions)
+    for module in (accepting, cancelling, claiming, ledger, pacing, providers, reading, settling, reports, suppressions)
     for name, statement in vars(module).items()
     if isinstance(statement, Batch) and "POSTGRES" not in name
 } | {

@@ -5,6 +5,7 @@ here; what stands in which file is the contract's own affair.
 """
 
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
+from gateway.storage.contract.providers import PaceUse, ProviderReport, ProviderStore, ProviderSwitch
 from gateway.storage.contract.rows import (
     Acceptance,
     AcceptResult,
@@ -66,7 +67,11 @@ __all__ = [
     "NotificationView",
     "OptOut",
     "OptOutRow",
+    "PaceUse",
     "Page",
+    "ProviderReport",
+    "ProviderStore",
+    "ProviderSwitch",
     "Replayed",
     "Reservation",
     "Row",

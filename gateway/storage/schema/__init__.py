@@ -26,6 +26,7 @@ from gateway.storage.schema.messages import (
     TAGS,
     TEMPLATES,
 )
+from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
 
 __all__ = [
     "ATTACHMENTS",
@@ -41,6 +42,8 @@ __all__ = [
     "NOTIFICATIONS",
     "OPT_OUTS",
     "PACING",
+    "PROVIDER_REPORTS",
+    "PROVIDER_SWITCHES",
     "QUEUE",
     "REQUESTS",
     "STATUS_CHANGES",

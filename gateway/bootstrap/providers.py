@@ -1,0 +1,125 @@
+"""The configured providers, built: their adapters, and what stands around each while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
+
+from channels.contract import Channel, Tools
+from gateway.clock import Clock
+from gateway.config.settings import BreakerSettings, Rate, Secret, Settings
+from gateway.middleware.breaker import Breaker
+from gateway.middleware.rate_limit import Pace, provider_key, provider_pace
+from gateway.observe.logging import get_logger
+from gateway.registry import Registry
+from gateway.router.batches import Batches, SendsMany, no_turn
+from gateway.router.checking import Checked, Checking
+from gateway.router.gate import Gate
+from gateway.router.providers import ProviderHandle, Providers
+from gateway.router.rules import Rules
+from gateway.storage.contract import Reservation, Store
+
+
+def adapters(settings: Settings, clock: Clock, log: Any) -> dict[str, Channel]:
+    """Build the adapter of every configured provider; opens no connection."""
+    registry = Registry.load()
+    return {
+        name: registry.build(
+            provider,
+            Tools(
+                provider=name,
+                now=lambda: clock() / 1000,
+                log=log.bind(provider=name).debug,
+                random=random.random,
+            ),
+        )
+        for name, provider in settings.providers.items()
+    }
+
+
+def providers_of(
+    settings: Settings,
+    rules: Rules,
+    built: Mapping[str, Channel],
+    store: Store,
+    clock: Clock,
+    log: Any,
+) -> Providers:
+    """Put breaker, door, rate and calls around each adapter."""
+    breakers = {name: rule.settings.breaker for rule in rules.channels.values() for name in rule.providers}
+    handles: list[ProviderHandle] = []
+    for name, adapter in built.items():
+        provider, limits = settings.providers[name], adapter.limits
+        rate = provider.rate or (None if limits.rate is None else Rate.parse(limits.rate))
+        pace = None if rate is None else provider_pace(rate)
+        batches = _batches(name, adapter, pace, store, clock, log)
+        places = limits.concurrency if batches is None else max(limits.concurrency, batches.most)
+        handles.append(
+            ProviderHandle(
+                name=name,
+                adapter=adapter,
+                breaker=Breaker(breakers.get(name, BreakerSettings()), concurrency=limits.concurrency),
+                gate=Gate(places),
+                pace=pace,
+                receipts=limits.receipts,
+                idempotent=limits.idempotent,
+                use=provider.use,
+                rate=rate,
+                batches=batches,
+                paced_calls=batches is not None and limits.rate_counts_calls,
+            ),
+        )
+    return Providers(handles, {name: rule.providers for name, rule in rules.channels.items()})
+
+
+def _batches(name: str, adapter: Channel, pace: Pace | None, store: Store, clock: Clock, log: Any) -> Batches | None:
+    """Make what gathers deliveries into calls, for an adapter whose provider takes several at once."""
+    limits = adapter.limits
+    if limits.batch <= 1 or not hasattr(adapter, "send_many"):
+        return None
+    return Batches(
+        cast("SendsMany", adapter),
+        provider=name,
+        most=limits.batch,
+        parallel=limits.concurrency,
+        clock=clock,
+        log=log,
+        turn=no_turn if pace is None or not limits.rate_counts_calls else _turn(name, pace, store, clock),
+    )
+
+
+def _turn(provider: str, pace: Pace, store: Store, clock: Clock) -> Callable[[], Awaitable[None]]:
+    """Make what waits for a provider's rate before a call, shared with all processes."""
+
+    async def turn() -> None:
+        now = clock()
+        key = provider_key(provider)
+        at = await store.reserve(Reservation(key=key, count=pace.count, window_ms=pace.window_ms, now=now))
+        if at > now:
+            await asyncio.sleep((at - now) / 1000)
+
+    return turn
+
+
+def destinations_of(settings: Settings) -> dict[tuple[str, str], str]:
+    """Read what stands behind each configured name: its one address, whatever the adapter calls it."""
+    found: dict[tuple[str, str], str] = {}
+    for channel, names in settings.destinations.items():
+        for name, keys in names.items():
+            for value in list(keys.values())[:1]:
+                found[channel, name] = value.reveal() if isinstance(value, Secret) else value
+    return found
+
+
+async def check_providers(settings: Settings, names: Sequence[str]) -> list[Checked]:
+    """Ask these providers at once whether their credentials are good. Needs no database."""
+    clock, log = Clock(), get_logger("gateway")
+    built = adapters(settings, clock, log)
+    checking = Checking(built, destinations_of(settings), clock=clock, log=log)
+    try:
+        return await asyncio.gather(*(checking.check(name) for name in names))
+    finally:
+        for adapter in built.values():
+            await adapter.aclose()

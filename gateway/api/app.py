@@ -27,6 +27,7 @@ from gateway.api import (
     suppressions,
     templates,
     unsubscribe,
+    users,
 )
 from gateway.api.context import ApiContext
 from gateway.api.document import write_document
@@ -51,6 +52,7 @@ def operations() -> tuple[Operation, ...]:
         *captured.operations(),
         *callbacks.OPERATIONS,
         *templates.OPERATIONS,
+        *users.OPERATIONS,
         *suppressions.OPERATIONS,
         *keys.OPERATIONS,
         *figures.OPERATIONS,

@@ -20,6 +20,7 @@ from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
 from gateway.router.changes import Changes
 from gateway.router.explain import Explaining
+from gateway.router.people import People
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.storage.contract import Store
@@ -51,6 +52,7 @@ class ApiContext:
     accepting: Accepting
     explaining: Explaining
     changes: Changes
+    people: People
     renderer: Renderer
     metrics: Metrics
     limiter: KeyLimiter

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from channels.address_guard import Guard
 from channels.contract import Message, Tools
 from channels.mime import compose, parse_mailbox
 from gateway.api.app import create_app
@@ -44,6 +45,7 @@ from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.explain import Explaining
 from gateway.router.gate import Gate
+from gateway.router.people import People
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
@@ -68,6 +70,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     accepting: Accepting
     explaining: Explaining
     changes: Changes
+    people: People
     dispatcher: Dispatcher
     upkeep: Upkeep
     room: Room
@@ -204,6 +207,12 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         accepting=accepting,
         explaining=explaining,
         changes=Changes(store=store, rules=rules, dispatcher=dispatcher, clock=clock, id_source=id_source),
+        people=People(
+            rules=rules,
+            providers=providers,
+            guard=Guard(allow_private=tuple(settings.outbound.allow_private)),
+            clock=clock,
+        ),
         dispatcher=dispatcher,
         upkeep=Upkeep(
             store=store,
@@ -358,6 +367,7 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             accepting=gateway.accepting,
             explaining=gateway.explaining,
             changes=gateway.changes,
+            people=gateway.people,
             renderer=gateway.renderer,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),

@@ -363,7 +363,7 @@ class Deliver:
             to=claim.address,
             cc=cc,
             bcc=bcc,
-            stored_user=claim.user_id,
+            stored_user=claim.stored_user,
         )
         match decision:
             case Capture():
@@ -411,7 +411,7 @@ class Deliver:
 
     def _leaves(self, envelope: Envelope) -> bool:
         claim = envelope.claim
-        return self.leaves(claim.mode, claim.channel, claim.address, claim.user_id)
+        return self.leaves(claim.mode, claim.channel, claim.address, claim.stored_user)
 
 
 _WORDS: Final = {Accepted: "accepted", Retry: "retry", Rejected: "rejected", Unknown: "unknown"}

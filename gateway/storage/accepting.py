@@ -36,6 +36,7 @@ _KEY_COLUMNS: Final = columns(
     body_hash=Kind.BYTES,
     answer=Kind.BYTES,
     expires_at=Kind.INT,
+    notification_id=Kind.ID,
     now=Kind.INT,
 )
 
@@ -128,6 +129,7 @@ _INSERT_DELIVERIES: Final = insert_into(
         retry_of=Kind.ID,
         created_at=Kind.INT,
         updated_at=Kind.INT,
+        address_id=Kind.ID,
     ),
 )
 
@@ -261,19 +263,19 @@ def _judged(conn: Connection, acceptances: Sequence[Acceptance]) -> list[AcceptR
 
 def _take_keys(conn: Connection, acceptances: Sequence[Acceptance]) -> list[AcceptResult]:
     """Decide for each acceptance whether it is new, taking the keys of those that are."""
-    first: dict[tuple[UUID, str], tuple[Idempotency, int]] = {}
+    first: dict[tuple[UUID, str], tuple[Idempotency, NotificationRow]] = {}
     for acceptance in acceptances:
         asked = acceptance.idempotency
         if asked is not None:
-            first.setdefault((asked.key_id, asked.key), (asked, acceptance.notification.created_at))
+            first.setdefault((asked.key_id, asked.key), (asked, acceptance.notification))
     if not first:
         return [Stored()] * len(acceptances)
     # Sorted, so that two transactions that meet in several keys wait for each other in one direction only.
     rows = sorted(
-        (key_id, key, asked.body_hash, asked.answer, asked.expires_at, now)
-        for (key_id, key), (asked, now) in first.items()
+        (key_id, key, asked.body_hash, asked.answer, asked.expires_at, about.id, about.created_at)
+        for (key_id, key), (asked, about) in first.items()
     )
-    run(conn, _FORGET_KEYS, [(row[0], row[1], row[5]) for row in rows])
+    run(conn, _FORGET_KEYS, [(row[0], row[1], row[6]) for row in rows])
     fresh = {(uuid_of(key_id), key) for key_id, key in run(conn, _INSERT_KEYS, [row[:-1] for row in rows])}
     used = [place for place in first if place not in fresh]
     before = {(uuid_of(row[0]), row[1]): row for row in run(conn, _FIND_KEYS, sorted(used))}
@@ -351,6 +353,7 @@ def _delivery_values(row: DeliveryRow, notification_id: UUID, project: str, cate
         row.retry_of,
         now,
         now,
+        row.address_id,
     )
 
 

@@ -326,6 +326,7 @@ def _delivery_views(conn: Connection, rows: Sequence[Any]) -> list[DeliveryView]
             retried=row["id"] in retried,
             created_at=row["created_at"],
             updated_at=row["updated_at"],
+            address_id=row["address_id"],
         )
         for row in rows
     ]

@@ -64,6 +64,7 @@ from gateway.storage.contract import (
 )
 from gateway.storage.database import Database, OnBatch, Verb, unheard
 from gateway.storage.ledger import Books
+from gateway.storage.people_verbs import PeopleVerbs
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.sqlite import SqliteDatabase
 
@@ -81,7 +82,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore:
+class SqlStore(PeopleVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(
@@ -120,6 +121,7 @@ class SqlStore:
         )
         self._opted_out: Verb[Collection[OptOut], set[OptOut]] = Verb("opted_out", opt_outs.look_up)
 
+        self._prepare_people()
         self._key: Verb[bytes, KeyRow | None] = Verb("key", keys.by_hash)
         self._counted = (0, 0.0, 0.0)
         self._walked = ""

@@ -73,6 +73,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             accepting=gateway.accepting,
             explaining=gateway.explaining,
             changes=gateway.changes,
+            people=gateway.people,
             renderer=gateway.renderer,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),

@@ -19,6 +19,7 @@ from gateway.storage import (
     figures,
     ledger,
     pacing,
+    people,
     reading,
     settling,
     suppressions,
@@ -26,7 +27,7 @@ from gateway.storage import (
 )
 from gateway.storage import status as reports
 from gateway.storage.bulk import Batch, Kind, Query
-from gateway.storage.contract import DeliveryFilter, NotificationFilter, Page
+from gateway.storage.contract import AddressPut, DeliveryFilter, NotificationFilter, Page, UserFilter, UserPut
 from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import LANE, Clock, Rows
@@ -36,7 +37,7 @@ SMALL = {"api_keys", "template_versions", "counts"}
 
 BATCHES: dict[str, Batch] = {
     f"{module.__name__.rpartition('.')[2]}{name}": statement
-    for module in (accepting, cancelling, claiming, ledger, pacing, reading, settling, reports, suppressions)
+    for module in (accepting, cancelling, claiming, ledger, pacing, people, reading, settling, reports, suppressions)
     for name, statement in vars(module).items()
     if isinstance(statement, Batch) and "POSTGRES" not in name
 } | {
@@ -68,6 +69,16 @@ LISTS: dict[str, Select[Any]] = {
                 DeliveryFilter(statuses=(Status.FAILED,), since=5),
             )
         ]
+        + [
+            people.listed(where, 50, after)
+            for after in (None, (5, "user-7"))
+            for where in (
+                UserFilter(),
+                UserFilter(channel="email"),
+                UserFilter(channel="email", key="u7@example.com"),
+                UserFilter(since=5, until=50),
+            )
+        ]
     )
 }
 
@@ -85,6 +96,20 @@ async def filled(store: SqlStore, rows: Rows) -> SqlStore:
                 for n in range(start, start + 500)
             ]
         )
+    await store.put_users(
+        [
+            UserPut(
+                id=f"user-{n}",
+                name=None,
+                locale=None,
+                timezone=None,
+                attributes=b"{}",
+                addresses=(AddressPut(channel="email", address=f"u{n}@example.com", key=f"u{n}@example.com"),),
+                now=n,
+            )
+            for n in range(1000)
+        ]
+    )
     claims = await rows.claim(store, 1500)
     await asyncio.gather(*[store.settle(rows.sent(one, one.id.hex)) for one in claims])
     await asyncio.gather(

@@ -5,6 +5,17 @@ here; what stands in which file is the contract's own affair.
 """
 
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
+from gateway.storage.contract.people import (
+    ADDRESSES_MOST,
+    AddressPut,
+    AddressRow,
+    PeopleStore,
+    TooManyAddresses,
+    UserFilter,
+    UserKept,
+    UserPut,
+    UserRow,
+)
 from gateway.storage.contract.rows import (
     Acceptance,
     AcceptResult,
@@ -18,6 +29,7 @@ from gateway.storage.contract.rows import (
     DeliveryRow,
     DeliveryView,
     EventView,
+    ForUser,
     Idempotency,
     KeyReused,
     KeyRow,
@@ -44,8 +56,11 @@ from gateway.storage.contract.rows import (
 from gateway.storage.contract.store import Store
 
 __all__ = [
+    "ADDRESSES_MOST",
     "AcceptResult",
     "Acceptance",
+    "AddressPut",
+    "AddressRow",
     "AttachmentRow",
     "AttemptRow",
     "Cancelled",
@@ -56,6 +71,7 @@ __all__ = [
     "DeliveryRow",
     "DeliveryView",
     "EventView",
+    "ForUser",
     "Idempotency",
     "KeyReused",
     "KeyRow",
@@ -67,6 +83,7 @@ __all__ = [
     "OptOut",
     "OptOutRow",
     "Page",
+    "PeopleStore",
     "Replayed",
     "Reservation",
     "Row",
@@ -79,6 +96,11 @@ __all__ = [
     "Stored",
     "Suppressed",
     "SuppressionRow",
+    "TooManyAddresses",
     "UpkeepReport",
     "UpkeepRules",
+    "UserFilter",
+    "UserKept",
+    "UserPut",
+    "UserRow",
 ]

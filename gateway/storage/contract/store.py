@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from gateway.storage.contract.people import PeopleStore
 from gateway.storage.contract.rows import (
     Acceptance,
     AcceptResult,
@@ -40,7 +41,7 @@ from gateway.storage.contract.rows import (
 )
 
 
-class Store(Protocol):
+class Store(PeopleStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

@@ -26,8 +26,10 @@ from gateway.storage.schema.messages import (
     TAGS,
     TEMPLATES,
 )
+from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
 
 __all__ = [
+    "ADDRESSES",
     "ATTACHMENTS",
     "ATTEMPTS",
     "AWAITING",
@@ -35,6 +37,7 @@ __all__ = [
     "COUNTS",
     "DELIVERIES",
     "EVENTS",
+    "FORGOTTEN",
     "IDEMPOTENCY",
     "KEYS",
     "METADATA",
@@ -47,4 +50,5 @@ __all__ = [
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",
+    "USERS",
 ]

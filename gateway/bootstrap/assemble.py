@@ -97,6 +97,7 @@ async def open_store(
         clock=clock or Clock(),
         ids=IdSource(),
         simulator=PROVIDER,
+        secret=signing_secret(settings),
         connections=settings.server.database_connections,
         on_batch=unheard if metrics is None else metrics.batch,
     )

@@ -30,7 +30,7 @@ from gateway.router.caller import Caller
 from gateway.router.compose import Addressee
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.plan import Known, Planned, plan
-from gateway.router.resolve import Resolved, Resolver, named_users
+from gateway.router.resolve import Resolved, Resolver, named_users, unknown_users
 from gateway.router.rules import Rules
 from gateway.storage.contract import (
     Acceptance,
@@ -38,6 +38,7 @@ from gateway.storage.contract import (
     AttachmentRow,
     Claimed,
     DeliveryRow,
+    Gone,
     Idempotency,
     KeyReused,
     NotificationRow,
@@ -218,6 +219,8 @@ class Accepting:
                         found = {(row.channel, row.address): row for row in result.rows}
                         known[place] = Known(suppressions={**known[place].suppressions, **found}, opt_outs=opt_outs)
                         again.append(place)
+                    case Gone():
+                        results[place] = unknown_users(asked[place].request, result.users)
                     case Replayed() | KeyReused():
                         results[place] = _replay_or_problem(result)
                     case _:

@@ -7,7 +7,7 @@ addresses, overrides, header injection. Stored people come in ready-made. Refuse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -17,7 +17,7 @@ import msgspec
 from channels.contract import Attachment
 from channels.mime import header_faults, parse_mailbox
 from gateway.config.settings import LimitSettings
-from gateway.errors import Code, Fault, invalid
+from gateway.errors import Code, Fault, Problem, invalid
 from gateway.model.addresses import (
     AddressFault,
     address_of,
@@ -253,7 +253,7 @@ def _in_turn(
 def _whom_faults(where: str, one: Recipient, stored: Mapping[str, UserRow]) -> Iterator[Fault]:
     if one.user is not None:
         if one.user not in stored:
-            yield Fault(f"{where}.user", Code.UNKNOWN_USER, f"there is no user {one.user!r}")
+            yield _unknown_user(where, one.user)
         if one.topic is not None:
             yield Fault(f"{where}.topic", Code.EXCLUSIVE, "give either a user or a topic, not both")
     elif one.topic is not None:
@@ -265,6 +265,16 @@ def _whom_faults(where: str, one: Recipient, stored: Mapping[str, UserRow]) -> I
 def named_users(requests: Iterable[SendRequest]) -> set[str]:
     """List the stored users whom these requests name."""
     return {one.user for request in requests for one in recipients(request) if one.user is not None}
+
+
+def unknown_users(request: SendRequest, gone: Collection[str]) -> Problem:
+    """Refuse a request for users who are gone since they were looked up."""
+    people = enumerate(recipients(request))
+    return invalid([_unknown_user(f"to[{index}]", one.user) for index, one in people if one.user in gone])
+
+
+def _unknown_user(where: str, id_: str | None) -> Fault:
+    return Fault(f"{where}.user", Code.UNKNOWN_USER, f"there is no user {id_!r}")
 
 
 def _stored_on(channel: str, person: UserRow) -> list[AddressRow]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import FINAL, Engagement, Status, Why, may_follow
@@ -315,8 +316,12 @@ def _apply(
     after = dict(before)
     entries: list[ledger.Entry] = []
     suppress: list[tuple[str | None, SuppressionRow]] = []
-    for id_, change in sorted(changes, key=lambda pair: (pair[1].at, pair[1].id)):
+    for id_, told in sorted(changes, key=lambda pair: (pair[1].at, pair[1].id)):
         standing = after.get(id_)
+        change = told
+        if standing is not None and standing.address is None:
+            # Its person was erased, and a provider's own words may name them.
+            change = msgspec.structs.replace(told, detail=None)
         new = None if standing is None else moved(standing, change)
         if standing is None or new is None:
             continue

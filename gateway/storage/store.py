@@ -65,6 +65,7 @@ from gateway.storage.contract import (
 from gateway.storage.database import Database, OnBatch, Verb, unheard
 from gateway.storage.ledger import Books
 from gateway.storage.people_verbs import PeopleVerbs
+from gateway.storage.personal_verbs import PersonalVerbs
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.sqlite import SqliteDatabase
 
@@ -82,7 +83,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(PeopleVerbs):
+class SqlStore(PeopleVerbs, PersonalVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(
@@ -92,6 +93,7 @@ class SqlStore(PeopleVerbs):
         ids: IdSource,
         *,
         simulator: str = SIMULATOR,
+        secret: bytes = b"",
         connections: int = 10,
         patience_ms: int = 2000,
         offset_ms: Callable[[], int] = lambda: 0,
@@ -105,7 +107,7 @@ class SqlStore(PeopleVerbs):
         else:
             self._db = PostgresDatabase(database_url, connections=connections, offset_ms=offset_ms, on_batch=on_batch)
             shards = _SHARDS
-        self._books = books = Books(ids, shards=shards, simulator=simulator)
+        self._books = books = Books(ids, shards=shards, simulator=simulator, secret=secret)
         self._accept: Verb[Acceptance, AcceptResult] = Verb(
             "accept",
             partial(accepting.accept, books=books),
@@ -117,7 +119,7 @@ class SqlStore(PeopleVerbs):
         self._reserve: Verb[Reservation, int] = Verb("reserve", pacing.reserve)
         self._suppressed: Verb[Collection[tuple[str, str]], list[SuppressionRow]] = Verb(
             "suppressed",
-            suppressions.look_up,
+            partial(suppressions.look_up, books=books),
         )
         self._opted_out: Verb[Collection[OptOut], set[OptOut]] = Verb("opted_out", opt_outs.look_up)
 
@@ -224,7 +226,7 @@ class SqlStore(PeopleVerbs):
 
     async def unsuppress(self, channel: str, address: str) -> bool:
         """Take an address off the list."""
-        return await self._db.write(lambda conn: suppressions.remove(conn, channel, address))
+        return await self._db.write(lambda conn: suppressions.remove(conn, channel, address, books=self._books))
 
     async def opted_out(self, keys: Collection[OptOut]) -> Collection[OptOut]:
         """Tell which (channel, address, category) were opted out of."""

@@ -170,3 +170,46 @@ async def test_who_may_not_read_sees_a_users_address_masked(tmp_path, scopes):
         for one in (planned, explained):
             assert one["address"] == ("ada@example.com" if "read" in scopes else "a***@example.com")
             assert ("name" in one["recipient"]) is ("read" in scopes)
+
+
+async def test_a_person_is_told_about_and_erased_and_their_address_still_not_written_to(tmp_path, database):
+    async with running_gateway(tmp_path, DEVELOPMENT, database=database) as gw:
+        await store(gw, "a%2F42", name="Ada", email="ada@example.com")
+        await gw.client.post("/v1/suppressions", json={"channel": "sms", "address": "+15550100007"})
+        sent = await gw.send({"user": "a/42"}, idempotency_key="once", reference="order-1")
+        await gw.final(sent)
+        await gw.final(await gw.send("ada@example.com"))
+        told = await gw.get("/v1/users/a%2F42/export")
+        assert told["user"]["email"] == "ada@example.com"
+        assert [one["status"] for one in told["deliveries"]] == ["captured", "captured"]
+        assert [one["to"] for one in told["captured"]] == ["ada@example.com", "ada@example.com"]
+        first = await gw.get("/v1/users/a%2F42/export", limit=1)
+        second = await gw.get("/v1/users/a%2F42/export", limit=1, cursor=first["next_cursor"])
+        assert [*first["deliveries"], *second["deliveries"]] == told["deliveries"]
+        assert second["next_cursor"] is None
+
+        await gw.client.post("/v1/suppressions", json={"channel": "email", "address": "ada@example.com"})
+        gone = await gw.client.delete("/v1/users/a%2F42")
+        assert gone.status_code == 200, gone.text
+        answer = gone.json()
+        assert (answer["id"], answer["erased"], answer["scrubbed"]) == ("a/42", True, True)
+        counted = {"users": 1, "addresses": 1, "deliveries": 2, "captured": 2, "suppressions": 1, "idempotency": 1}
+        assert answer["removed"].items() >= counted.items()
+        for path in ("/v1/users/a%2F42", "/v1/users/a%2F42/export"):
+            assert (await gw.client.get(path)).status_code == 404
+        assert (await gw.client.delete("/v1/users/a%2F42")).status_code == 404
+        assert (await gw.get("/v1/captured"))["items"] == []
+        shown = await gw.get(f"/v1/notifications/{sent['id']}")
+        assert (shown["reference"], shown["deliveries"][0]["address"]) == (None, None)
+        again = await gw.post({"user": "a/42"}, idempotency_key="once", reference="order-1")
+        assert again.headers["idempotency-replayed"] == "true"
+        assert "ada@example.com" not in again.text
+
+        skipped = await gw.final(await gw.send("Ada@example.com"))
+        assert (skipped["status"], skipped["reason"]) == ("skipped", "suppressed")
+        assert (await gw.get("/v1/suppressions"))["items"][0]["channel"] == "sms"
+        query = {"channel": "email", "address": "ADA@example.com"}
+        [known] = (await gw.get("/v1/suppressions", **query))["items"]
+        assert (known["reason"], known["detail"]) == ("suppressed", None)
+        assert (await gw.client.delete("/v1/suppressions/email/ada%40example.com")).status_code == 200
+        assert (await gw.get("/v1/suppressions", **query))["items"] == []

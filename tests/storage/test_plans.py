@@ -16,6 +16,7 @@ from gateway.storage import (
     bulk,
     cancelling,
     claiming,
+    erasing,
     figures,
     ledger,
     pacing,
@@ -23,6 +24,7 @@ from gateway.storage import (
     reading,
     settling,
     suppressions,
+    telling,
     upkeep,
 )
 from gateway.storage import status as reports
@@ -32,17 +34,35 @@ from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import LANE, Clock, Rows
 
-SMALL = {"api_keys", "template_versions", "counts"}
-"""Tables that stay small, of which a planner may read the whole."""
+SMALL = {"api_keys", "template_versions", "counts", "forgotten_suppressions"}
+"""Tables that stay small, of which a planner may read the whole; of the last one only whether it has a row is asked."""
 
-BATCHES: dict[str, Batch] = {
-    f"{module.__name__.rpartition('.')[2]}{name}": statement
-    for module in (accepting, cancelling, claiming, ledger, pacing, people, reading, settling, reports, suppressions)
-    for name, statement in vars(module).items()
-    if isinstance(statement, Batch) and "POSTGRES" not in name
-} | {
-    f"upkeep_{place}": statement for place, statement in enumerate([*upkeep._BLANK, *upkeep._DELETE, upkeep._FINALISE])
-}
+BATCHES: dict[str, Batch] = (
+    {
+        f"{module.__name__.rpartition('.')[2]}{name}": statement
+        for module in (
+            accepting,
+            cancelling,
+            claiming,
+            erasing,
+            ledger,
+            pacing,
+            people,
+            reading,
+            settling,
+            reports,
+            suppressions,
+            telling,
+        )
+        for name, statement in vars(module).items()
+        if isinstance(statement, Batch) and "POSTGRES" not in name
+    }
+    | {
+        f"upkeep_{place}": statement
+        for place, statement in enumerate([*upkeep._BLANK, *upkeep._DELETE, upkeep._FINALISE])
+    }
+    | {f"place_{number}_{place.table}": place.statement for number, place in enumerate(erasing.PLACES)}
+)
 
 LISTS: dict[str, Select[Any]] = {
     f"{number}": query
@@ -70,6 +90,11 @@ LISTS: dict[str, Select[Any]] = {
             )
         ]
         + [
+            query
+            for page in (Page(limit=50), Page(limit=50, before=Rows(Clock()).id()))
+            for query in telling.delivery_queries("default", "user-7", [("email", "u7@example.com")], page)
+        ]
+        + [
             people.listed(where, 50, after)
             for after in (None, (5, "user-7"))
             for where in (
@@ -85,17 +110,6 @@ LISTS: dict[str, Select[Any]] = {
 
 async def filled(store: SqlStore, rows: Rows) -> SqlStore:
     """Store enough that reading all of it would be a bad plan."""
-    for start in range(0, 3000, 500):
-        await store.accept_many(
-            [
-                rows.acceptance(
-                    rows.delivery(user_id=f"user-{n}", address=f"u{n}@example.com"),
-                    reference=f"reference-{n}",
-                    tags=(f"tag-{n}",),
-                )
-                for n in range(start, start + 500)
-            ]
-        )
     await store.put_users(
         [
             UserPut(
@@ -107,9 +121,20 @@ async def filled(store: SqlStore, rows: Rows) -> SqlStore:
                 addresses=(AddressPut(channel="email", address=f"u{n}@example.com", key=f"u{n}@example.com"),),
                 now=n,
             )
-            for n in range(1000)
+            for n in range(3000)
         ]
     )
+    for start in range(0, 3000, 500):
+        await store.accept_many(
+            [
+                rows.acceptance(
+                    rows.delivery(user_id=f"user-{n}", address=f"u{n}@example.com"),
+                    reference=f"reference-{n}",
+                    tags=(f"tag-{n}",),
+                )
+                for n in range(start, start + 500)
+            ]
+        )
     claims = await rows.claim(store, 1500)
     await asyncio.gather(*[store.settle(rows.sent(one, one.id.hex)) for one in claims])
     await asyncio.gather(

@@ -16,6 +16,7 @@ from gateway.storage.contract.people import (
     UserPut,
     UserRow,
 )
+from gateway.storage.contract.personal import Erased, PersonalStore, PersonPage
 from gateway.storage.contract.rows import (
     Acceptance,
     AcceptResult,
@@ -30,6 +31,7 @@ from gateway.storage.contract.rows import (
     DeliveryView,
     EventView,
     ForUser,
+    Gone,
     Idempotency,
     KeyReused,
     KeyRow,
@@ -70,8 +72,10 @@ __all__ = [
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
+    "Erased",
     "EventView",
     "ForUser",
+    "Gone",
     "Idempotency",
     "KeyReused",
     "KeyRow",
@@ -84,6 +88,8 @@ __all__ = [
     "OptOutRow",
     "Page",
     "PeopleStore",
+    "PersonPage",
+    "PersonalStore",
     "Replayed",
     "Reservation",
     "Row",

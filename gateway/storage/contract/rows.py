@@ -134,7 +134,13 @@ class Suppressed(Row, frozen=True, kw_only=True):
     rows: tuple[SuppressionRow, ...]
 
 
-AcceptResult = Stored | Replayed | KeyReused | Suppressed
+class Gone(Row, frozen=True, kw_only=True):
+    """Users whom deliveries are for were erased since they were looked up: nothing was stored."""
+
+    users: frozenset[str]
+
+
+AcceptResult = Stored | Replayed | KeyReused | Suppressed | Gone
 
 
 # --- queue ----------------------------------------------------------------------------------------------------------

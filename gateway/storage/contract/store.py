@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from gateway.storage.contract.people import PeopleStore
+from gateway.storage.contract.personal import PersonalStore
 from gateway.storage.contract.rows import (
     Acceptance,
     AcceptResult,
@@ -41,7 +42,7 @@ from gateway.storage.contract.rows import (
 )
 
 
-class Store(PeopleStore, Protocol):
+class Store(PeopleStore, PersonalStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

@@ -30,6 +30,9 @@ SLICE: Final = 100
 """Deliveries of one transaction: a few milliseconds, so that nobody waits."""
 
 
+_PERSONAL_CHANNELS: Final = frozenset({"email", "sms", "web_push", "mobile_push"})
+
+
 class By(StrEnum):
     """How a place is found."""
 
@@ -321,7 +324,7 @@ def erase(conn: Connection, user: UserRow, now: int, *, books: Books) -> Round:
     """Erase one slice; the last one takes the profile. Who accepts for this user meanwhile comes before or after."""
     ask(conn, _LOCK_USER, user.id)
     own = _own_addresses(user)
-    rows = ask(conn, _FIND_BY_USER, user.id, SLICE) or run(conn, _FIND_BY_ADDRESS, own)
+    rows = ask(conn, _FIND_BY_USER, user.id, SLICE) or run(conn, _FIND_BY_ADDRESS, only_theirs(own))
     removed: Counter[str] = Counter()
     if rows:
         cancelled = _erase_deliveries(conn, rows[:SLICE], now, removed, books)
@@ -330,6 +333,14 @@ def erase(conn: Connection, user: UserRow, now: int, *, books: Books) -> Round:
     _erase_places(conn, By.ADDRESS, own, removed)
     _erase_places(conn, By.USER, [(user.id,)], removed)
     return Round(removed=removed, cancelled=0, finished=True)
+
+
+def only_theirs(addresses: Sequence[Values]) -> list[Values]:
+    """Choose the (channel, address) that nobody else reads: what was sent there is theirs, also where it named no user.
+
+    A Slack channel or an endpoint that several people have is not: what was sent there names others.
+    """
+    return [one for one in addresses if one[0] in _PERSONAL_CHANNELS]
 
 
 def _own_addresses(user: UserRow) -> list[Values]:

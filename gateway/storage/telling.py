@@ -5,14 +5,15 @@ Owns which rows are a person's. `gateway.storage.erasing` owns the same question
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Select, select, tuple_
 
 from gateway.model.states import Why
-from gateway.storage import people, reading
-from gateway.storage.bulk import Batch, Kind, columns, run, uuid_of
+from gateway.storage import erasing, people, reading
+from gateway.storage.bulk import Batch, Kind, Values, columns, run, uuid_of
 from gateway.storage.captured import row_of
 from gateway.storage.contract import EventView, OptOutRow, Page, PersonPage, SuppressionRow, UserRow
 from gateway.storage.schema import CAPTURED, DELIVERIES, OPT_OUTS, SUPPRESSIONS
@@ -33,7 +34,7 @@ def about(conn: Connection, project: str | None, id_: str, page: Page) -> Person
     if user is None:
         return None
     pairs = [(one.channel, form) for one in user.addresses for form in {one.address, one.key}]
-    ids = _delivery_ids(conn, project, user, pairs, page)
+    ids = _delivery_ids(conn, project, user, erasing.only_theirs(pairs), page)
     deliveries = reading.deliveries_by_id(conn, ids[: page.limit - 1])
     named = [(one.id, one.notification_id) for one in deliveries]
     captured = select(CAPTURED).where(
@@ -74,7 +75,7 @@ def about(conn: Connection, project: str | None, id_: str, page: Page) -> Person
 
 
 def _delivery_ids(
-    conn: Connection, project: str | None, user: UserRow, pairs: list[tuple[str, str]], page: Page
+    conn: Connection, project: str | None, user: UserRow, pairs: Sequence[Values], page: Page
 ) -> list[UUID]:
     """List a page of deliveries, newest first: the user's, and those to an address of theirs that named no user."""
     found = {id_ for query in delivery_queries(project, user.id, pairs, page) for id_ in conn.scalars(query)}
@@ -82,7 +83,7 @@ def _delivery_ids(
 
 
 def delivery_queries(
-    project: str | None, user_id: str, pairs: list[tuple[str, str]], page: Page
+    project: str | None, user_id: str, pairs: Sequence[Values], page: Page
 ) -> tuple[Select[Any], Select[Any]]:
     """Write the two queries: each walks an index of its own, which one query for both would not."""
     d = DELIVERIES.c

@@ -66,6 +66,9 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
         async def ready() -> str | None:
             return trouble[0] if trouble else await gateway.store.ready()
 
+        async def scrape() -> tuple[bytes, str]:
+            return gateway.metrics.render()
+
         context = ApiContext(
             settings=settings,
             store=gateway.store,
@@ -84,6 +87,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             ids=gateway.id_source,
             log=gateway.log,
             ready=ready,
+            scrape=scrape,
         )
         api = Api(gateway=gateway, context=context, app=create_app(context), trouble=trouble)
         async with api.clients:

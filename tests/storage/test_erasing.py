@@ -230,6 +230,19 @@ async def test_what_waits_is_called_back_and_what_is_out_is_told_too_late(
     assert await store.claim({LANE: 5, "sms:normal": 5}, rows.lease(), rows.clock.later(10**8)) == []
 
 
+async def test_what_goes_to_a_place_that_others_read_is_not_theirs(store: SqlStore, rows: Rows) -> None:
+    shared = AddressPut(channel="slack", address="#ops", key="#ops")
+    await store.put_users([msgspec.structs.replace(person(), addresses=(shared,))])
+    waiting = rows.delivery(channel="slack", address="#ops")
+    await store.accept(rows.acceptance(waiting))
+    erased = await store.erase_user(f"user-{CANARY}", rows.clock.now)
+    assert erased is not None
+    assert (erased.cancelled, erased.removed.get("deliveries", 0)) == (0, 0)
+    found = await store.delivery(None, waiting.id)
+    assert found is not None
+    assert (found.status, found.address) == (Status.QUEUED, "#ops")
+
+
 async def test_a_late_report_moves_the_delivery_and_says_nothing_of_the_person(
     store: SqlStore, rows: Rows, told: Told
 ) -> None:

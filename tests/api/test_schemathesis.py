@@ -120,7 +120,7 @@ def test_answers_about_real_things_are_what_the_document_says(url: str):
     call("GET /v1/deliveries/{id}", path_parameters=delivery)
     call("GET /v1/deliveries")
     call("GET /v1/stats")
-    who = {"user_id": "a/b"}
+    who = {"user_id": "42"}
     profile = {"name": "Ada", "email": "ada@example.com", "attributes": {"a": [1]}}
     for _ in range(2):
         call("PUT /v1/users/{user_id}", path_parameters=who, body=profile, media_type="application/json")

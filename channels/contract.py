@@ -311,6 +311,10 @@ class ChannelKind(Protocol):
         """Show the exact bytes `send` would put on the wire: for the capture inbox and `explain`. Pure."""
         ...
 
+    def address_fault(self, address: str) -> str | None:
+        """Say why nothing can ever be sent to an address, in words that repeat none of it, or `None`. Pure."""
+        ...
+
     async def prepare(self, callback: Callback) -> None:
         """Fetch what `verify` needs for this callback, such as a certificate; called before it. Raises as it does."""
         ...

@@ -100,6 +100,10 @@ class SignedHookChannel:
         result = await self._wire.post(message.to, content=body, headers=headers)
         return judge(result, _read, callers_endpoint=True)
 
+    def address_fault(self, address: str) -> str | None:
+        """Say why an endpoint may not be called."""
+        return self._guard.check_url(address)
+
     def raw(self, message: Message) -> bytes:
         """Show the bytes that would be posted."""
         return payload(message)

@@ -169,6 +169,11 @@ class WebPushChannel:
         """Show the payload as the service worker gets it; on the wire it is encrypted, differently each time."""
         return _payload(message) or b""
 
+    def address_fault(self, address: str) -> str | None:
+        """Say what is wrong with a subscription, as JSON text."""
+        found = read_subscription(address, self._guard, known_hosts_only=self._settings.known_hosts_only)
+        return found if isinstance(found, str) else None
+
     async def check(self) -> Check:
         """Sign once: there is nobody to ask whether a key is good, only browsers that subscribed with it."""
         return Check(ok=True, detail=f"signs for browsers that subscribed with {self.public_key}")

@@ -23,11 +23,13 @@ from gateway.api import (
     figures,
     keys,
     notifications,
+    personal,
     providers,
     running,
     suppressions,
     templates,
     unsubscribe,
+    users,
 )
 from gateway.api.context import ApiContext
 from gateway.api.document import write_document
@@ -53,6 +55,8 @@ def operations(bodies: Bodies = BUILT_IN) -> tuple[Operation, ...]:
         *captured.operations(),
         *callbacks.OPERATIONS,
         *templates.OPERATIONS,
+        *users.OPERATIONS,
+        *personal.OPERATIONS,
         *suppressions.OPERATIONS,
         *keys.OPERATIONS,
         *figures.OPERATIONS,

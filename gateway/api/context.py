@@ -23,6 +23,7 @@ from gateway.router.attending import Attending
 from gateway.router.changes import Changes
 from gateway.router.checking import Checking
 from gateway.router.explain import Explaining
+from gateway.router.people import People
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.storage.contract import Store
@@ -56,6 +57,7 @@ class ApiContext:
     changes: Changes
     attending: Attending
     checking: Checking
+    people: People
     renderer: Renderer
     metrics: Metrics
     limiter: KeyLimiter

@@ -45,12 +45,14 @@ _PREFIXES: Final = (
     ("/v1/deliveries/", "dlv"),
     ("/v1/captured/", "cap"),
     ("/v1/keys/", "key"),
+    ("/v1/users/", "adr"),
 )
 _PATH_WORDS: Final = {
     "key": ("The template's key.", "welcome"),
     "name": ("The provider's name, as configured.", "smtp-main"),
     "channel": ("The channel's name.", "email"),
     "provider": ("The configured provider's name.", "smtp-main"),
+    "user_id": ("The user's id, percent-encoded.", "42"),
     "address": ("The address, percent-encoded.", "ada@example.com"),
 }
 _REQUEST_HEADERS: Final = {
@@ -205,6 +207,8 @@ def _responses(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict
             "content": {answer.media_type: {"schema": schemas[answer.type]}},
         },
     }
+    if answer.created:
+        responses["201"] = {**responses[str(answer.status)], "description": f"New. {answer.description}"}
     by_status: dict[int, list[ProblemType]] = {}
     for problem in problems_of(operation):
         by_status.setdefault(problem.status, []).append(problem)

@@ -42,6 +42,9 @@ class Edge:
         bind_request_id(exchange.request_id)
         started = time.perf_counter()
         try:
+            # What is escaped in a segment (a slash in a user's id) is the segment's own, not a way through the routes.
+            if b"%" in (raw_path := scope.get("raw_path") or b""):
+                scope = {**scope, "path": raw_path.partition(b"?")[0].decode("ascii", "replace")}
             # Litestar routes only methods it knows. TRACE is one of them, and nothing here answers it: the same 405.
             known = scope if scope["method"] in _METHODS else {**scope, "method": "TRACE"}
             await self._routes(known, receive, send)

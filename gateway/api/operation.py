@@ -75,6 +75,8 @@ class AnswerRule(msgspec.Struct, frozen=True, kw_only=True):
 
     type: Any
     status: int = 200
+    created: bool = False
+    """It may answer 201 instead, with the same body, when it made something new."""
     description: str = "Done."
     media_type: str = "application/json"
     headers: tuple[str, ...] = ()
@@ -271,8 +273,13 @@ def _pay(context: ApiContext, known: Known, now: int) -> None:
 
 
 def _path_parameters(scope: Scope) -> Mapping[str, str]:
-    """Give the parameters of the path; `address` is read from the raw path, where `//` and `%2F` are still apart."""
-    found: Mapping[str, str] = scope["path_params"]
+    """Give the parameters of the path; `address` is read from the raw path, where `//` and `%2F` are still apart.
+
+    The edge routes by the raw path, so that each of the others is one segment, whatever is escaped in it.
+    """
+    found: Mapping[str, str] = {
+        name: unquote(value) if "%" in value else value for name, value in scope["path_params"].items()
+    }
     if "address" in found:
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         found = {**found, "address": unquote(raw.split(b"?", 1)[0].split(b"/", 4)[4].decode("ascii", "replace"))}

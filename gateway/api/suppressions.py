@@ -79,7 +79,11 @@ async def list_suppressions(context: ApiContext, call: Call[SuppressionQuery, No
         limit=query.limit + 1,
         after=after,
     )
-    return json_reply(listed(name, query, rows, _shown, _position))
+    if not rows and after is None and channel is not None and address is not None:
+        # Of an erased person the list has a hash alone: found by who knows the address, shown to nobody else.
+        forgotten = await context.store.suppressed(channel, address)
+        rows = [] if forgotten is None else [forgotten]
+    return json_reply(listed(name, query, rows, shown_suppression, _position))
 
 
 async def suppress(context: ApiContext, call: Call[NoQuery, SuppressRequest]) -> Reply:
@@ -99,9 +103,9 @@ async def suppress(context: ApiContext, call: Call[NoQuery, SuppressRequest]) ->
         created_at=context.clock(),
     )
     if await context.store.suppress(row):
-        return json_reply(_shown(row), _CREATED)
+        return json_reply(shown_suppression(row), _CREATED)
     found = await context.store.suppressed(body.channel, address)
-    return json_reply(_shown(found or row), _CREATED)
+    return json_reply(shown_suppression(found or row), _CREATED)
 
 
 async def unsuppress(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
@@ -141,7 +145,8 @@ def _guess(address: str) -> str:
     return "email" if "@" in address else ""
 
 
-def _shown(row: SuppressionRow) -> SuppressionAnswer:
+def shown_suppression(row: SuppressionRow) -> SuppressionAnswer:
+    """Show an address on the list."""
     return SuppressionAnswer(
         channel=row.channel,
         address=row.address,

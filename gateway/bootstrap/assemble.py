@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from channels.address_guard import Guard
 from channels.contract import Message
 from channels.mime import compose, parse_mailbox
 from gateway.api.app import create_app
@@ -46,6 +47,7 @@ from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.explain import Explaining
+from gateway.router.people import People
 from gateway.router.providers import Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
@@ -70,6 +72,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     accepting: Accepting
     explaining: Explaining
     changes: Changes
+    people: People
     dispatcher: Dispatcher
     attending: Attending
     checking: Checking
@@ -98,6 +101,7 @@ async def open_store(
         clock=clock or Clock(),
         ids=IdSource(),
         simulator=PROVIDER,
+        secret=signing_secret(settings),
         connections=settings.server.database_connections,
         on_batch=unheard if metrics is None else metrics.batch,
     )
@@ -239,6 +243,12 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         accepting=accepting,
         explaining=explaining,
         changes=Changes(store=store, rules=rules, dispatcher=dispatcher, clock=clock, id_source=id_source),
+        people=People(
+            rules=rules,
+            providers=providers,
+            guard=Guard(allow_private=tuple(settings.outbound.allow_private)),
+            clock=clock,
+        ),
         dispatcher=dispatcher,
         attending=Attending(
             worker=worker,
@@ -367,6 +377,7 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             changes=gateway.changes,
             attending=gateway.attending,
             checking=gateway.checking,
+            people=gateway.people,
             renderer=gateway.renderer,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),

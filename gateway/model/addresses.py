@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import Any, Final
@@ -21,6 +22,7 @@ import msgspec
 
 from gateway.errors import Code, GatewayError
 from gateway.model.requests import Recipient
+from gateway.model.simulator import outcome_of
 
 ADDRESS_MOST: Final = 254  # octets, RFC 5321 4.5.3.1.3 with RFC 3696 erratum 1690
 LOCAL_MOST: Final = 64  # octets, RFC 5321 4.5.3.1.1
@@ -56,9 +58,13 @@ _LOCALE: Final = re.compile(
 ).fullmatch
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+){0,2}").fullmatch
 
+_MAIL_CHANNEL: Final = "email"
 _PHONE_CHANNEL: Final = "sms"
 NOT_ADDRESSES: Final = frozenset({"user", "topic", "name", "phone", "locale", "timezone", "data"})
 """Keys of a recipient that are no channel's own: an adapter that called its channel `name` must not read names."""
+
+
+_SORTED: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 class AddressFault(GatewayError):
@@ -201,6 +207,32 @@ def timezone_fault(text: str) -> str | None:
     except (LookupError, ValueError, OSError):  # unknown; not a zone file; a folder such as `Europe`
         pass
     return "A time zone is an IANA name such as Europe/Vienna."
+
+
+def normalise(channel: str, given: str | Mapping[str, Any]) -> str:
+    """Give the one form of an address on a channel; raises `AddressFault`.
+
+    A browser's subscription becomes JSON with sorted keys. Other channels have notations of their own, which only their
+    adapters judge.
+    """
+    if not isinstance(given, str):
+        return _SORTED(given).decode()
+    if outcome_of(channel, given) is not None:
+        return given.strip().lower()
+    match channel:
+        case "email":
+            return normalise_email(given)
+        case "sms":
+            return normalise_phone(given)
+        case _ if not given.isprintable():
+            raise AddressFault("An address must not contain control characters.", Code.HEADER_INJECTION)
+        case _:
+            return given
+
+
+def key_of(channel: str, address: str) -> str:
+    """Give the form under which a channel's normalised address is looked up in lists."""
+    return match_key(address) if channel == _MAIL_CHANNEL else address
 
 
 def recipient_key(channel: str) -> str:

@@ -17,6 +17,7 @@ EVENT: Final = "evt"
 KEY: Final = "key"
 WEBHOOK: Final = "whk"
 CAPTURED: Final = "cap"
+ADDRESS: Final = "adr"
 
 _VERSION_7: Final = 0x7000
 _VARIANT: Final = 0x8000000000000000

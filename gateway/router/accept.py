@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, assert_never
 from uuid import UUID
 
@@ -23,13 +23,14 @@ from gateway.errors import (
 )
 from gateway.model import ids
 from gateway.model.ids import IdSource
-from gateway.model.requests import BatchItem, Recipient, SendRequest, recipients
+from gateway.model.requests import BatchItem, SendRequest
 from gateway.model.states import FINAL, Mode, NotificationStatus, Scope, Status, lane_of
 from gateway.router import answers
 from gateway.router.caller import Caller
+from gateway.router.compose import Addressee
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.plan import Known, Planned, plan
-from gateway.router.resolve import Resolved, Resolver
+from gateway.router.resolve import Resolved, Resolver, named_users, unknown_users
 from gateway.router.rules import Rules
 from gateway.storage.contract import (
     Acceptance,
@@ -37,6 +38,7 @@ from gateway.storage.contract import (
     AttachmentRow,
     Claimed,
     DeliveryRow,
+    Gone,
     Idempotency,
     KeyReused,
     NotificationRow,
@@ -45,6 +47,7 @@ from gateway.storage.contract import (
     Store,
     Stored,
     Suppressed,
+    UserRow,
 )
 
 _BUSY_RETRY_S: Final = 2
@@ -153,13 +156,14 @@ class Accepting:
         now = self._clock()
         results: list[Answered | Problem | None] = [None] * len(items)
         asked: dict[int, _Asked] = {}
+        people = await self.people_of([item[0] for item in items if not isinstance(item, Problem)])
         for index, item in enumerate(items):
             if isinstance(item, Problem):
                 results[index] = item
                 continue
             request, body = item
             try:
-                resolved = self._resolver.resolve(request, caller.mode)
+                resolved = self._resolver.resolve(request, caller.mode, people)
             except Problem as problem:
                 results[index] = problem
             else:
@@ -182,7 +186,7 @@ class Accepting:
             before = await self._store.recall(caller.key_id, idempotency_key, _hash(body), now)
             if isinstance(before, (Replayed, KeyReused)):
                 return _replay(before)
-        resolved = self._resolver.resolve(request, caller.mode)
+        resolved = self._resolver.resolve(request, caller.mode, await self.people_of([request]))
         asked = _Asked(request=request, key=idempotency_key, body=body, resolved=resolved)
         [answered] = await self._keep(caller, [asked], now)
         if isinstance(answered, Problem):
@@ -215,6 +219,8 @@ class Accepting:
                         found = {(row.channel, row.address): row for row in result.rows}
                         known[place] = Known(suppressions={**known[place].suppressions, **found}, opt_outs=opt_outs)
                         again.append(place)
+                    case Gone():
+                        results[place] = unknown_users(asked[place].request, result.users)
                     case Replayed() | KeyReused():
                         results[place] = _replay_or_problem(result)
                     case _:
@@ -238,6 +244,11 @@ class Accepting:
             expires_at=now + self._idempotency_ms,
         )
         return msgspec.structs.replace(acceptance, idempotency=remembered), answer
+
+    async def people_of(self, requests: Sequence[SendRequest]) -> Mapping[str, UserRow]:
+        """Look up all stored users whom these requests name, in one call; none are named: no call."""
+        wanted = named_users(requests)
+        return await self._store.users_of(wanted) if wanted else {}
 
     async def known(self, resolved: Resolved) -> Known:
         """Look up what is known of the addressed, for `explain`: suppressions and opt-outs."""
@@ -345,7 +356,7 @@ class Accepting:
             ),
             presumed_clear=tuple(pair for pair in _addressed(resolved) if pair not in known.suppressions),
         )
-        return acceptance, self._answer(caller, request, notification, rows)
+        return acceptance, self._answer(caller, resolved, notification, rows)
 
     def _row(self, id_: UUID, planned: Planned, resolved: Resolved, who: bytes) -> DeliveryRow:
         target = planned.target
@@ -356,6 +367,7 @@ class Accepting:
             position=target.position,
             address=target.address,
             user_id=target.user_id,
+            address_id=target.address_id,
             recipient=who,
             status=planned.status,
             reason=planned.reason,
@@ -369,7 +381,7 @@ class Accepting:
     def _answer(
         self,
         caller: Caller,
-        request: SendRequest,
+        resolved: Resolved,
         notification: NotificationRow,
         rows: tuple[DeliveryRow, ...],
     ) -> bytes:
@@ -381,7 +393,6 @@ class Accepting:
             status = NotificationStatus.SCHEDULED if scheduled else NotificationStatus.PROCESSING
         created_at = answers.utc(notification.created_at)
         read = caller.may(Scope.READ)
-        people = recipients(request)
         id_ = ids.show(ids.NOTIFICATION, notification.id)
         return _ENCODE(
             answers.NotificationAnswer(
@@ -396,7 +407,7 @@ class Accepting:
                         row,
                         notification.id,
                         created_at,
-                        _recipient(people[row.position], hide=not read),
+                        _recipient(resolved.addressees[row.position], hide=not read),
                         address=row.address if read else answers.masked(row.address),
                     )
                     for row in rows
@@ -460,6 +471,7 @@ def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
         has_attachments=bool(acceptance.attachments),
         address=row.address or "",
         user_id=row.user_id,
+        address_id=row.address_id,
         recipient=row.recipient,
         status=row.status,
         attempts=0,
@@ -474,7 +486,7 @@ def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
     )
 
 
-def _recipient(one: Recipient, *, hide: bool) -> dict[str, Any]:
+def _recipient(one: Addressee, *, hide: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {"user": one.user, "locale": one.locale, "timezone": one.timezone}
     if not hide:
         shown |= {"name": one.name, "data": one.data}

@@ -108,6 +108,7 @@ class Changes:
                     position=one.position,
                     address=one.address,
                     user_id=one.user_id,
+                    address_id=one.address_id,
                     recipient=one.recipient,
                     status=Status.QUEUED,
                     due_at=now,

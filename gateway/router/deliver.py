@@ -439,7 +439,7 @@ class Deliver:
             to=claim.address,
             cc=message.options.get("cc", []),
             bcc=message.options.get("bcc", []),
-            stored_user=claim.user_id,
+            stored_user=claim.stored_user,
         )
         match decision:
             case Capture():
@@ -476,7 +476,7 @@ class Deliver:
 
     def _leaves(self, envelope: Envelope) -> bool:
         claim = envelope.claim
-        return self.leaves(claim.mode, claim.channel, claim.address, claim.user_id)
+        return self.leaves(claim.mode, claim.channel, claim.address, claim.stored_user)
 
 
 def _attempt(number: int, provider: str, started: int, took_ms: int, outcome: Outcome) -> AttemptRow:

@@ -126,7 +126,7 @@ class Dispatcher:
             return None
         now = self._clock()
         shut = found.closed_until > now or self._room(found, now) <= found.in_hand
-        waits = self._deliver.leaves(mode, row.channel, row.address or "", row.user_id) if shut else found.backlog
+        waits = self._deliver.leaves(mode, row.channel, row.address or "", row.stored_user) if shut else found.backlog
         if found.free <= 0 or waits:
             found.backlog = True
             return None

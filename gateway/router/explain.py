@@ -107,7 +107,7 @@ class Explaining:
     async def explain(self, caller: Caller, request: SendRequest) -> Explanation:
         """Explain a send; raises `Problem` just as a send would."""
         now = self._clock()
-        resolved = self._resolver.resolve(request, caller.mode)
+        resolved = self._resolver.resolve(request, caller.mode, await self._accepting.people_of([request]))
         known = await self._accepting.known(resolved)
         planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
         template = None
@@ -220,7 +220,7 @@ class Explaining:
             to=planned.target.address or "",
             cc=message.options.get("cc", []),
             bcc=message.options.get("bcc", []),
-            stored_user=planned.target.user_id,
+            stored_user=planned.target.stored_user,
         )
         match decision:
             case Capture():

@@ -14,10 +14,10 @@ from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held
 from gateway.model.states import OnUnknown, Priority, Status, Why
 from gateway.router.rules import CategoryRule, Rules
-from gateway.storage.contract import OptOut, SuppressionRow
+from gateway.storage.contract import ForUser, OptOut, SuppressionRow
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class Target(ForUser, frozen=True, kw_only=True):
     """One recipient on one channel. `address` is normalised; `key` is its form for matching (suppressions, twins).
 
     `twin` names what else must be equal for two targets to be the same message: the recipient's own data.

@@ -1,31 +1,29 @@
 """From a request as written to one without open questions, or every fault of it at once.
 
 Owns the checks that types cannot say: exactly one of template and content, known names, a template's variables,
-addresses, overrides, header injection. Refuses to know people's preferences and storage. `accept` and `explain` run
-this same code.
+addresses, overrides, header injection. Stored people come in ready-made. Refuses to know storage. `accept` and
+`explain` run this same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
 from channels.contract import Attachment
 from channels.mime import header_faults, parse_mailbox
 from gateway.config.settings import LimitSettings
-from gateway.errors import Code, Fault, invalid
+from gateway.errors import Code, Fault, Problem, invalid
 from gateway.model.addresses import (
     AddressFault,
     address_of,
-    locale_fault,
-    match_key,
-    normalise_email,
-    normalise_phone,
+    key_of,
+    normalise,
     recipient_key,
-    timezone_fault,
 )
 from gateway.model.patterns import EmailPattern, cut_email
 from gateway.model.requests import EmailOverrides, Recipient, SendRequest, TemplateChoice, recipients
@@ -35,14 +33,17 @@ from gateway.render.markdown import content_faults
 from gateway.render.renderer import Renderer
 from gateway.render.template import Template
 from gateway.router.compose import CONTENT_KEY, Addressee
+from gateway.router.people import profile_faults
 from gateway.router.plan import Ask, Target
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, Rules
+from gateway.storage.contract import AddressRow, UserRow
 
 _ENCODE: Final = msgspec.json.Encoder().encode
-_SORTED: Final = msgspec.json.Encoder(order="sorted").encode
 _EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 """Beyond these a time, or one that is reckoned from it, cannot be written as RFC 3339 in UTC."""
+_TARGETS_MOST: Final = 20_000
+"""Deliveries of one request: a thousand people with every device they own, and a transaction of a second at most."""
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,15 +71,18 @@ class Resolver:
         self._limits = limits
         self._senders = senders
 
-    def resolve(self, request: SendRequest, mode: Mode) -> Resolved:
-        """Answer the question-free form; raises `Problem` (422) with every fault."""
+    def resolve(self, request: SendRequest, mode: Mode, stored: Mapping[str, UserRow]) -> Resolved:
+        """Answer the question-free form; raises `Problem` (422) with every fault.
+
+        `stored` has every user of `named_users` that there is.
+        """
         faults: list[Fault] = []
         people = recipients(request)
         template = self._template(request, faults)
         category = self._category(request, template, faults)
         channels = self._channels(request, category, mode, faults)
         self._times(request, faults)
-        self._recipients(people, faults)
+        self._recipients(people, stored, faults)
         if template is not None:
             _variables(request, people, template, faults)
         if request.content is not None:
@@ -86,7 +90,7 @@ class Resolver:
                 faults.append(Fault(f"content.{field}", Code.INVALID, message))
         self._email(request, faults)
         self._own_senders(request, faults)
-        targets = self._targets(people, channels, explicit=_explicit(request, category), faults=faults)
+        targets = self._targets(people, stored, channels, explicit=_explicit(request, category), faults=faults)
         _in_turn(request, category, targets, faults)
         if faults or template is None or category is None:
             raise invalid(faults)
@@ -99,10 +103,7 @@ class Resolver:
             ),
             template=template,
             targets=targets,
-            addressees=tuple(
-                Addressee(user=one.user, name=one.name, locale=one.locale, timezone=one.timezone, data=one.data)
-                for one in people
-            ),
+            addressees=tuple(_addressee(one, stored.get(one.user or "")) for one in people),
         )
 
     def _template(self, request: SendRequest, faults: list[Fault]) -> Template | None:
@@ -162,45 +163,44 @@ class Resolver:
         if request.send_at is not None and request.expires_at is not None and request.expires_at <= request.send_at:
             faults.append(Fault("expires_at", Code.OUT_OF_RANGE, "it expires before it may be sent"))
 
-    def _recipients(self, people: list[Recipient], faults: list[Fault]) -> None:
+    def _recipients(self, people: list[Recipient], stored: Mapping[str, UserRow], faults: list[Fault]) -> None:
         if len(people) > self._limits.recipients:
             faults.append(Fault("to", Code.TOO_MANY, f"at most {self._limits.recipients} recipients in one request"))
             return
         for index, one in enumerate(people):
             where = f"to[{index}]"
-            if one.user is not None:
-                faults.append(Fault(f"{where}.user", Code.UNKNOWN_USER, f"there is no user {one.user!r}"))
-            elif one.topic is not None:
-                faults.append(Fault(f"{where}.topic", Code.INVALID, f"there is no topic {one.topic!r}"))
-            elif all(getattr(one, key) is None for key in one.address_keys):
-                faults.append(Fault(where, Code.REQUIRED, "a recipient needs a user, a topic or an address"))
-            if one.name is not None:
-                for _, message in header_faults(to_name=one.name):
-                    faults.append(Fault(f"{where}.name", Code.HEADER_INJECTION, message))
-            if one.locale is not None and (message := locale_fault(one.locale)):
-                faults.append(Fault(f"{where}.locale", Code.INVALID, message))
-            if one.timezone is not None and (message := timezone_fault(one.timezone)):
-                faults.append(Fault(f"{where}.timezone", Code.INVALID, message))
+            faults.extend(_whom_faults(where, one, stored))
+            faults.extend(profile_faults(f"{where}.", one.name, one.locale, one.timezone))
 
     def _targets(
         self,
         people: list[Recipient],
+        stored: Mapping[str, UserRow],
         channels: tuple[str, ...],
         *,
         explicit: bool,
         faults: list[Fault],
     ) -> tuple[Target, ...]:
+        """Find where each recipient is reached on each channel: as the request says, else as it is stored.
+
+        A person may be stored with several addresses on one channel (devices); each is a target.
+        """
         targets: list[Target] = []
         for position, one in enumerate(people):
             own = _ENCODE(one.data) if one.data else b""
+            person = None if one.user is None else stored.get(one.user)
             before = len(targets)
             for channel in channels:
                 address = _address(channel, one, f"to[{position}]", faults)
-                if address is None and not explicit:
-                    continue
-                targets.append(_target(position, channel, address, own))
+                known = () if address is not None or person is None else _stored_on(channel, person)
+                targets.extend(_target(position, channel, kept.address, own, one.user, kept.id) for kept in known)
+                if not known and (address is not None or explicit):
+                    targets.append(_target(position, channel, address, own, one.user))
             if len(targets) == before and channels:
-                targets.append(_target(position, channels[0], None, own))
+                targets.append(_target(position, channels[0], None, own, one.user))
+        if len(targets) > _TARGETS_MOST:
+            message = f"these recipients have more than {_TARGETS_MOST} addresses together; send to fewer at once"
+            faults.append(Fault("to", Code.TOO_MANY, message))
         return tuple(targets)
 
     def _email(self, request: SendRequest, faults: list[Fault]) -> None:
@@ -243,10 +243,41 @@ def _in_turn(
 ) -> None:
     """Refuse what this version cannot do: writing to all channels at once is not what was asked for."""
     strategy = request.strategy or (Strategy.ALL if category is None else category.strategy)
-    reached = [one.position for one in targets if one.address is not None]
-    if strategy is not Strategy.ALL and len(reached) > len(set(reached)):
+    reached = {(one.position, one.channel) for one in targets if one.address is not None}
+    if strategy is not Strategy.ALL and len(reached) > len({position for position, _ in reached}):
         message = f"{strategy.value} over several channels is not supported yet; use all, or name one channel"
         faults.append(Fault("strategy", Code.NOT_ALLOWED, message))
+
+
+def _whom_faults(where: str, one: Recipient, stored: Mapping[str, UserRow]) -> Iterator[Fault]:
+    if one.user is not None:
+        if one.user not in stored:
+            yield _unknown_user(where, one.user)
+        if one.topic is not None:
+            yield Fault(f"{where}.topic", Code.EXCLUSIVE, "give either a user or a topic, not both")
+    elif one.topic is not None:
+        yield Fault(f"{where}.topic", Code.INVALID, f"there is no topic {one.topic!r}")
+    elif all(getattr(one, key) is None for key in one.address_keys):
+        yield Fault(where, Code.REQUIRED, "a recipient needs a user, a topic or an address")
+
+
+def named_users(requests: Iterable[SendRequest]) -> set[str]:
+    """List the stored users whom these requests name."""
+    return {one.user for request in requests for one in recipients(request) if one.user is not None}
+
+
+def unknown_users(request: SendRequest, gone: Collection[str]) -> Problem:
+    """Refuse a request for users who are gone since they were looked up."""
+    people = enumerate(recipients(request))
+    return invalid([_unknown_user(f"to[{index}]", one.user) for index, one in people if one.user in gone])
+
+
+def _unknown_user(where: str, id_: str | None) -> Fault:
+    return Fault(f"{where}.user", Code.UNKNOWN_USER, f"there is no user {id_!r}")
+
+
+def _stored_on(channel: str, person: UserRow) -> list[AddressRow]:
+    return [one for one in person.addresses if one.channel == channel and one.retired_at is None]
 
 
 def _explicit(request: SendRequest, category: CategoryRule | None) -> bool:
@@ -254,43 +285,44 @@ def _explicit(request: SendRequest, category: CategoryRule | None) -> bool:
 
 
 def _address(channel: str, one: Recipient, where: str, faults: list[Fault]) -> str | None:
-    """Read and normalise a recipient's address on a channel. A browser's subscription becomes its JSON, sorted."""
+    """Read and normalise the address that a recipient brings for a channel."""
     given = address_of(channel, one)
     if given is None:
         return None
-    if not isinstance(given, str):
-        return _SORTED(given).decode()
     try:
-        return _normalised(channel, given)
+        return normalise(channel, given)
     except AddressFault as fault:
         faults.append(Fault(f"{where}.{recipient_key(channel)}", fault.code, str(fault)))
         return None
 
 
-def _normalised(channel: str, given: str) -> str:
-    if outcome_of(channel, given) is not None:
-        return given.strip().lower()
-    match channel:
-        case "email":
-            return normalise_email(given)
-        case "sms":
-            return normalise_phone(given)
-        case _ if not given.isprintable():
-            raise AddressFault("An address must not contain control characters.", Code.HEADER_INJECTION)
-        case _:
-            return given
-
-
-def _target(position: int, channel: str, address: str | None, own: bytes) -> Target:
+def _target(
+    position: int, channel: str, address: str | None, own: bytes, user_id: str | None, address_id: UUID | None = None
+) -> Target:
     if address is None:
-        return Target(position=position, channel=channel, address=None, key="")
+        return Target(position=position, channel=channel, address=None, key="", user_id=user_id)
     return Target(
         position=position,
         channel=channel,
         address=address,
-        key=match_key(address) if channel == "email" else address,
+        key=key_of(channel, address),
+        user_id=user_id,
+        address_id=address_id,
         simulated=outcome_of(channel, address) is not None,
         twin=own,
+    )
+
+
+def _addressee(one: Recipient, stored: UserRow | None) -> Addressee:
+    """Say who a recipient is: what the request says lies over what is stored."""
+    if stored is None:
+        return Addressee(name=one.name, locale=one.locale, timezone=one.timezone, data=one.data)
+    return Addressee(
+        user=stored.id,
+        name=stored.name if one.name is None else one.name,
+        locale=stored.locale if one.locale is None else one.locale,
+        timezone=stored.timezone if one.timezone is None else one.timezone,
+        data=one.data,
     )
 
 

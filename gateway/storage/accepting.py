@@ -21,6 +21,7 @@ from gateway.storage.contract import (
     AcceptResult,
     AttachmentRow,
     DeliveryRow,
+    Gone,
     Idempotency,
     KeyReused,
     NotificationRow,
@@ -36,6 +37,7 @@ _KEY_COLUMNS: Final = columns(
     body_hash=Kind.BYTES,
     answer=Kind.BYTES,
     expires_at=Kind.INT,
+    notification_id=Kind.ID,
     now=Kind.INT,
 )
 
@@ -128,6 +130,7 @@ _INSERT_DELIVERIES: Final = insert_into(
         retry_of=Kind.ID,
         created_at=Kind.INT,
         updated_at=Kind.INT,
+        address_id=Kind.ID,
     ),
 )
 
@@ -159,6 +162,11 @@ _REOPEN: Final = Batch(
     columns(id=Kind.ID, opened=Kind.INT, now=Kind.INT),
 )
 
+_HOLD_USERS: Final = Batch(
+    "SELECT u.user_id FROM v JOIN users AS u ON u.user_id = v.user_id ORDER BY u.user_id {share u}",
+    columns(user_id=Kind.TEXT),
+)
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -173,7 +181,7 @@ def weight_of(acceptance: Acceptance) -> int:
 
 def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books) -> list[AcceptResult]:
     """Store a batch; a key used before, in the database or earlier in the batch, stores nothing."""
-    results = _judged(conn, acceptances)
+    results = _judged(conn, acceptances, books)
     new = [acceptance for acceptance, result in zip(acceptances, results, strict=True) if isinstance(result, Stored)]
     notifications: list[Values] = []
     requests: list[Values] = []
@@ -247,33 +255,46 @@ def add_deliveries(
     ledger.count(conn, books, entries)
 
 
-def _judged(conn: Connection, acceptances: Sequence[Acceptance]) -> list[AcceptResult]:
+def _judged(conn: Connection, acceptances: Sequence[Acceptance], books: Books) -> list[AcceptResult]:
     """Decide for each acceptance whether it is stored: not if it presumed too much, nor if its key was used."""
+    refused = _gone(conn, acceptances) | _presumed_too_much(conn, acceptances, books)
+    if not refused:
+        return _take_keys(conn, acceptances)
+    rest = iter(_take_keys(conn, [one for place, one in enumerate(acceptances) if place not in refused]))
+    return [refused[place] if place in refused else next(rest) for place in range(len(acceptances))]
+
+
+def _presumed_too_much(conn: Connection, acceptances: Sequence[Acceptance], books: Books) -> dict[int, AcceptResult]:
     pairs = [acceptance.presumed_clear for acceptance in acceptances]
-    if not any(pairs):
-        return _take_keys(conn, acceptances)
-    found = suppressions.look_up(conn, pairs)
-    if not any(found):
-        return _take_keys(conn, acceptances)
-    rest = iter(_take_keys(conn, [one for one, rows in zip(acceptances, found, strict=True) if not rows]))
-    return [Suppressed(rows=tuple(rows)) if rows else next(rest) for rows in found]
+    found = suppressions.look_up(conn, pairs, books=books) if any(pairs) else []
+    return {place: Suppressed(rows=tuple(rows)) for place, rows in enumerate(found) if rows}
+
+
+def _gone(conn: Connection, acceptances: Sequence[Acceptance]) -> dict[int, AcceptResult]:
+    """Find who was erased between the look-up and now; those who are still there stay until this is committed."""
+    named = [{row.user_id for row in one.deliveries if row.user_id is not None} for one in acceptances]
+    wanted = sorted(set[str]().union(*named))
+    if not wanted:
+        return {}
+    there = {row[0] for row in run(conn, _HOLD_USERS, [(id_,) for id_ in wanted])}
+    return {place: Gone(users=frozenset(ids - there)) for place, ids in enumerate(named) if not ids <= there}
 
 
 def _take_keys(conn: Connection, acceptances: Sequence[Acceptance]) -> list[AcceptResult]:
     """Decide for each acceptance whether it is new, taking the keys of those that are."""
-    first: dict[tuple[UUID, str], tuple[Idempotency, int]] = {}
+    first: dict[tuple[UUID, str], tuple[Idempotency, NotificationRow]] = {}
     for acceptance in acceptances:
         asked = acceptance.idempotency
         if asked is not None:
-            first.setdefault((asked.key_id, asked.key), (asked, acceptance.notification.created_at))
+            first.setdefault((asked.key_id, asked.key), (asked, acceptance.notification))
     if not first:
         return [Stored()] * len(acceptances)
     # Sorted, so that two transactions that meet in several keys wait for each other in one direction only.
     rows = sorted(
-        (key_id, key, asked.body_hash, asked.answer, asked.expires_at, now)
-        for (key_id, key), (asked, now) in first.items()
+        (key_id, key, asked.body_hash, asked.answer, asked.expires_at, about.id, about.created_at)
+        for (key_id, key), (asked, about) in first.items()
     )
-    run(conn, _FORGET_KEYS, [(row[0], row[1], row[5]) for row in rows])
+    run(conn, _FORGET_KEYS, [(row[0], row[1], row[6]) for row in rows])
     fresh = {(uuid_of(key_id), key) for key_id, key in run(conn, _INSERT_KEYS, [row[:-1] for row in rows])}
     used = [place for place in first if place not in fresh]
     before = {(uuid_of(row[0]), row[1]): row for row in run(conn, _FIND_KEYS, sorted(used))}
@@ -351,6 +372,7 @@ def _delivery_values(row: DeliveryRow, notification_id: UUID, project: str, cate
         row.retry_of,
         now,
         now,
+        row.address_id,
     )
 
 

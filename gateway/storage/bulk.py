@@ -29,7 +29,7 @@ Measured: padding costs nothing, a second statement costs a thread switch."""
 _MOST_PARAMETERS: Final = 24_000
 """Below SQLite's 32,766 in builds that keep its default."""
 
-_LOCK: Final = re.compile(r"\{lock(?: (?!skip)([a-z]+(?:, [a-z]+)*))?( skip)?\}")
+_LOCK: Final = re.compile(r"\{(lock|share)(?: (?!skip)([a-z]+(?:, [a-z]+)*))?( skip)?\}")
 _PLACE: Final = re.compile(r"\$([0-9]+)")
 
 
@@ -46,9 +46,9 @@ class Kind(StrEnum):
 class Batch(msgspec.Struct, frozen=True):
     """A statement over the relation `v`, whose columns are `columns`; the first is never NULL.
 
-    `{lock q}` becomes `FOR UPDATE OF q` on PostgreSQL (`{lock q skip}`: passing over what others hold) and nothing on
-    SQLite, where a writer is alone anyway. A statement that inserts from `v` must leave out rows whose first column is
-    NULL, because of the padding: `insert_into` does.
+    `{lock q}` becomes `FOR UPDATE OF q` on PostgreSQL (`{lock q skip}`: passing over what others hold; `{share q}`:
+    against deletion only) and nothing on SQLite, where a writer is alone anyway. A statement that inserts from `v` must
+    leave out rows whose first column is NULL, because of the padding: `insert_into` does.
     """
 
     text: str
@@ -155,5 +155,6 @@ def _with_locks(text: str) -> str:
 
 
 def _lock(found: re.Match[str]) -> str:
-    tables = f" OF {found[1]}" if found[1] else ""
-    return f"FOR UPDATE{tables}{' SKIP LOCKED' if found[2] else ''}"
+    strength = "KEY SHARE" if found[1] == "share" else "UPDATE"
+    tables = f" OF {found[2]}" if found[2] else ""
+    return f"FOR {strength}{tables}{' SKIP LOCKED' if found[3] else ''}"

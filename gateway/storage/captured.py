@@ -90,7 +90,7 @@ def listing(conn: Connection, where: CapturedFilter, page: Page) -> list[Capture
         query = query.where(c.created_at >= where.since)
     if page.before is not None:
         query = query.where(c.id < page.before)
-    return [_row(row) for row in conn.execute(query.order_by(c.id.desc()).limit(page.limit)).mappings()]
+    return [row_of(row) for row in conn.execute(query.order_by(c.id.desc()).limit(page.limit)).mappings()]
 
 
 def one(conn: Connection, project: str | None, id_: UUID) -> CapturedRow | None:
@@ -100,7 +100,7 @@ def one(conn: Connection, project: str | None, id_: UUID) -> CapturedRow | None:
     if project is not None:
         query = query.where(c.project == project)
     row = conn.execute(query).mappings().first()
-    return None if row is None else _row(row)
+    return None if row is None else row_of(row)
 
 
 def clear(conn: Connection, project: str | None) -> int:
@@ -111,7 +111,8 @@ def clear(conn: Connection, project: str | None) -> int:
     return conn.execute(query).rowcount
 
 
-def _row(row: Any) -> CapturedRow:
+def row_of(row: Any) -> CapturedRow:
+    """Read a whole row of the table."""
     return CapturedRow(
         id=row["id"],
         delivery_id=row["delivery_id"],

@@ -83,6 +83,10 @@ class Database(Protocol):
         """Run one act that only reads."""
         ...
 
+    async def scrub(self) -> bool:
+        """Overwrite what deleted rows left in files; `False` where something still holds an older state of them."""
+        ...
+
 
 def run_alone(conn: Connection, acts: Sequence[Callable[[Connection], Any]]) -> list[Any]:
     """Run acts one after the other: the verb behind `write`."""

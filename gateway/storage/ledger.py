@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b, sha512
 from itertools import cycle
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -87,13 +88,19 @@ class Entry(NamedTuple):
 class Books:
     """What writing needs besides rows: ids for events, a shard for counts, the name of the simulated provider.
 
-    `shards` is how many transactions may count at once without waiting for each other.
+    `shards` is how many transactions may count at once without waiting for each other. `secret` hides addresses that
+    must be known again and not be read; it is the same in every process, for ever.
     """
 
-    def __init__(self, ids: IdSource, *, shards: int, simulator: str) -> None:
+    def __init__(self, ids: IdSource, *, shards: int, simulator: str, secret: bytes) -> None:
         self.ids = ids
         self.simulator = simulator
+        self._key = secret if len(secret) <= blake2b.MAX_KEY_SIZE else sha512(secret).digest()
         self._shards = cycle(range(shards))
+
+    def hide(self, channel: str, key: str) -> bytes:
+        """Make the keyed hash of an address; `key` is its form for matching."""
+        return blake2b(f"{channel}:{key}".encode(), key=self._key, digest_size=32, person=b"forgotten").digest()
 
     def shard(self) -> int:
         """Choose where this transaction counts."""

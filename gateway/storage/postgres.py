@@ -134,6 +134,10 @@ class PostgresDatabase:
         """Run one act that only reads."""
         return await self._try(act)
 
+    async def scrub(self) -> bool:
+        """Leave it to the server: its vacuum comes by itself, often (see `BUSY`)."""
+        return True
+
     def _gather(
         self,
         gathers: dict[Verb[Any, Any], Gather[Any, Any]],

@@ -106,6 +106,14 @@ def deliveries(conn: Connection, notification_ids: Sequence[UUID], limit: int) -
     return _delivery_views(conn, conn.execute(query).mappings().all())
 
 
+def deliveries_by_id(conn: Connection, ids: Sequence[UUID]) -> list[DeliveryView]:
+    """List some deliveries, newest first."""
+    if not ids:
+        return []
+    query = _select_deliveries().where(DELIVERIES.c.id.in_(ids)).order_by(DELIVERIES.c.id.desc())
+    return _delivery_views(conn, conn.execute(query).mappings().all())
+
+
 def delivery(conn: Connection, project: str | None, id_: UUID) -> DeliveryView | None:
     """Show one."""
     query = _select_deliveries().where(DELIVERIES.c.id == id_)
@@ -326,6 +334,7 @@ def _delivery_views(conn: Connection, rows: Sequence[Any]) -> list[DeliveryView]
             retried=row["id"] in retried,
             created_at=row["created_at"],
             updated_at=row["updated_at"],
+            address_id=row["address_id"],
         )
         for row in rows
     ]

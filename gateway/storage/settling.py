@@ -14,14 +14,14 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, Status
-from gateway.storage import captured, ledger, status, suppressions
+from gateway.storage import captured, ledger, people, status, suppressions
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import AttemptRow, Settlement
 from gateway.storage.ledger import Books
 
 _HELD_TOKENS: Final = Batch(
     """
-    SELECT q.delivery_id, q.token, d.notification_id, d.project, d.channel
+    SELECT q.delivery_id, q.token, d.notification_id, d.project, d.channel, d.user_id
     FROM v
     JOIN queue AS q ON q.delivery_id = v.id
     JOIN deliveries AS d ON d.id = v.id
@@ -131,6 +131,7 @@ def _write(
     )
     captured.keep(conn, [s.captured for s, _ in ordered if s.captured is not None])
     suppressions.add(conn, [s.suppress for s, _ in ordered if s.suppress is not None])
+    people.retire(conn, [(row[5], s.suppress) for s, row in ordered if s.suppress is not None])
     ledger.record(conn, books, [_entry(settlement, row) for settlement, row in ordered])
     status.catch_up(
         conn,

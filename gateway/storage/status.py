@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import FINAL, Engagement, Status, Why, may_follow
-from gateway.storage import ledger, suppressions
+from gateway.storage import ledger, people, suppressions
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
 from gateway.storage.contract import StatusChange, SuppressionRow
 from gateway.storage.ledger import Books
@@ -50,7 +51,7 @@ _LOCK_QUEUE: Final = Batch(
 _LOCK_DELIVERIES: Final = Batch(
     """
     SELECT d.id, d.notification_id, d.project, d.channel, d.address, d.provider, d.status, d.final, d.reason, d.detail,
-           d.engagement
+           d.engagement, d.user_id
     FROM v JOIN deliveries AS d ON d.id = v.id
     ORDER BY d.id {lock d}
     """,
@@ -155,6 +156,7 @@ class Standing(NamedTuple):
     reason: str | None
     detail: str | None
     engagement: tuple[str, ...]
+    user_id: str | None
 
 
 def moved(standing: Standing, change: StatusChange) -> Standing | None:
@@ -313,9 +315,13 @@ def _apply(
     before = {standing.id: standing for standing in map(_standing, rows)}
     after = dict(before)
     entries: list[ledger.Entry] = []
-    suppress: list[SuppressionRow] = []
-    for id_, change in sorted(changes, key=lambda pair: (pair[1].at, pair[1].id)):
+    suppress: list[tuple[str | None, SuppressionRow]] = []
+    for id_, told in sorted(changes, key=lambda pair: (pair[1].at, pair[1].id)):
         standing = after.get(id_)
+        change = told
+        if standing is not None and standing.address is None:
+            # Its person was erased, and a provider's own words may name them.
+            change = msgspec.structs.replace(told, detail=None)
         new = None if standing is None else moved(standing, change)
         if standing is None or new is None:
             continue
@@ -323,9 +329,10 @@ def _apply(
         entries.append(_entry(standing, new, change, now))
         row = suppression_of(new, change, books.simulator)
         if row is not None:
-            suppress.append(row)
+            suppress.append((new.user_id, row))
     _write(conn, before, after, now)
-    suppressions.add(conn, suppress)
+    suppressions.add(conn, [row for _, row in suppress])
+    people.retire(conn, suppress)
     ledger.record(conn, books, entries)
     return len(entries)
 
@@ -415,6 +422,7 @@ def _standing(row: Sequence[Any]) -> Standing:
         reason=row[8],
         detail=row[9],
         engagement=tuple(row[10].split(",")) if row[10] else (),
+        user_id=row[11],
     )
 
 

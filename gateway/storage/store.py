@@ -64,6 +64,8 @@ from gateway.storage.contract import (
 )
 from gateway.storage.database import Database, OnBatch, Verb, unheard
 from gateway.storage.ledger import Books
+from gateway.storage.people_verbs import PeopleVerbs
+from gateway.storage.personal_verbs import PersonalVerbs
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.providers_verbs import ProviderVerbs
 from gateway.storage.sqlite import SqliteDatabase
@@ -82,7 +84,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(ProviderVerbs):
+class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(
@@ -92,6 +94,7 @@ class SqlStore(ProviderVerbs):
         ids: IdSource,
         *,
         simulator: str = SIMULATOR,
+        secret: bytes = b"",
         connections: int = 10,
         patience_ms: int = 2000,
         offset_ms: Callable[[], int] = lambda: 0,
@@ -105,7 +108,7 @@ class SqlStore(ProviderVerbs):
         else:
             self._db = PostgresDatabase(database_url, connections=connections, offset_ms=offset_ms, on_batch=on_batch)
             shards = _SHARDS
-        self._books = books = Books(ids, shards=shards, simulator=simulator)
+        self._books = books = Books(ids, shards=shards, simulator=simulator, secret=secret)
         self._accept: Verb[Acceptance, AcceptResult] = Verb(
             "accept",
             partial(accepting.accept, books=books),
@@ -117,10 +120,11 @@ class SqlStore(ProviderVerbs):
         self._reserve: Verb[Reservation, int] = Verb("reserve", pacing.reserve)
         self._suppressed: Verb[Collection[tuple[str, str]], list[SuppressionRow]] = Verb(
             "suppressed",
-            suppressions.look_up,
+            partial(suppressions.look_up, books=books),
         )
         self._opted_out: Verb[Collection[OptOut], set[OptOut]] = Verb("opted_out", opt_outs.look_up)
 
+        self._prepare_people()
         self._key: Verb[bytes, KeyRow | None] = Verb("key", keys.by_hash)
         self._counted = (0, 0.0, 0.0)
         self._walked = ""
@@ -223,7 +227,7 @@ class SqlStore(ProviderVerbs):
 
     async def unsuppress(self, channel: str, address: str) -> bool:
         """Take an address off the list."""
-        return await self._db.write(lambda conn: suppressions.remove(conn, channel, address))
+        return await self._db.write(lambda conn: suppressions.remove(conn, channel, address, books=self._books))
 
     async def opted_out(self, keys: Collection[OptOut]) -> Collection[OptOut]:
         """Tell which (channel, address, category) were opted out of."""

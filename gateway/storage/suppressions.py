@@ -1,6 +1,7 @@
 """The suppression list: addresses never written to.
 
-Owns its table. Refuses to know why an address belongs there.
+Owns its tables: the list, and what is left of it after a person was erased (`forgotten_suppressions`), where an address
+is a keyed hash that look-ups still find. Refuses to know why an address belongs there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, select, tuple_
 from gateway.model.states import Why
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, insert_into, run
 from gateway.storage.contract import SuppressionRow
+from gateway.storage.ledger import Books
 from gateway.storage.schema import SUPPRESSIONS
 
 _PAIR: Final = columns(channel=Kind.TEXT, address=Kind.TEXT)
@@ -34,9 +36,22 @@ _FIND: Final = Batch(
     """
     SELECT s.channel, s.address, s.reason, s.source, s.detail, s.created_at
     FROM v JOIN suppressions AS s ON s.channel = v.channel AND s.address = v.address
+    UNION ALL
+    SELECT NULL, NULL, NULL, NULL, NULL, 0 WHERE EXISTS (SELECT 1 FROM forgotten_suppressions)
     """,
     _PAIR,
 )
+"""With one row of nothing where anybody was ever forgotten: only then are hashes made and looked up."""
+
+_FIND_FORGOTTEN: Final = Batch(
+    """
+    SELECT f.hash, f.channel, f.reason, f.source, f.created_at
+    FROM v JOIN forgotten_suppressions AS f ON f.hash = v.hash
+    """,
+    columns(hash=Kind.BYTES),
+)
+
+_REMOVE_FORGOTTEN: Final = Query("DELETE FROM forgotten_suppressions WHERE hash = $1 RETURNING channel")
 
 _REMOVE: Final = Query("DELETE FROM suppressions WHERE channel = $1 AND address = $2 RETURNING channel")
 
@@ -51,19 +66,25 @@ def add(conn: Connection, rows: Sequence[SuppressionRow]) -> int:
     return len(run(conn, _INSERT, values))
 
 
-def remove(conn: Connection, channel: str, address: str) -> bool:
-    """Take an address off the list."""
-    return bool(ask(conn, _REMOVE, channel, address))
+def remove(conn: Connection, channel: str, address: str, *, books: Books) -> bool:
+    """Take an address off the list, also where only its hash is on it."""
+    listed = ask(conn, _REMOVE, channel, address)
+    forgotten = ask(conn, _REMOVE_FORGOTTEN, books.hide(channel, address))
+    return bool(listed or forgotten)
 
 
 def look_up(
     conn: Connection,
     asked: Sequence[Collection[tuple[str, str]]],
+    *,
+    books: Books,
 ) -> list[list[SuppressionRow]]:
     """Find those of several callers' (channel, address) pairs that are on the list."""
-    found = {
-        (row[0], row[1]): _row(row) for row in run(conn, _FIND, sorted({pair for pairs in asked for pair in pairs}))
-    }
+    wanted = sorted({pair for pairs in asked for pair in pairs})
+    rows = run(conn, _FIND, wanted)
+    found = {(row[0], row[1]): _row(row) for row in rows if row[0] is not None}
+    if len(rows) > len(found):
+        found = _forgotten(conn, [pair for pair in wanted if pair not in found], books) | found
     return [[found[pair] for pair in pairs if pair in found] for pairs in asked]
 
 
@@ -86,6 +107,23 @@ def listing(
         query = query.where(tuple_(c.created_at, c.channel, c.address) < after)
     query = query.order_by(c.created_at.desc(), c.channel.desc(), c.address.desc()).limit(limit)
     return [_row(row) for row in conn.execute(query)]
+
+
+def _forgotten(
+    conn: Connection, wanted: Sequence[tuple[str, str]], books: Books
+) -> dict[tuple[str, str], SuppressionRow]:
+    """Find what is known by its hash alone."""
+    pairs = {books.hide(*pair): pair for pair in wanted}
+    return {
+        pairs[bytes(row[0])]: SuppressionRow(
+            channel=row[1],
+            address=pairs[bytes(row[0])][1],
+            reason=Why(row[2]),
+            source=row[3],
+            created_at=row[4],
+        )
+        for row in run(conn, _FIND_FORGOTTEN, [(hash_,) for hash_ in sorted(pairs)])
+    }
 
 
 def _row(row: Sequence[Any]) -> SuppressionRow:

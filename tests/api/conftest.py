@@ -78,6 +78,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             changes=gateway.changes,
             attending=gateway.attending,
             checking=gateway.checking,
+            people=gateway.people,
             renderer=gateway.renderer,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),

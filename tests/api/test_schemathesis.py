@@ -120,6 +120,18 @@ def test_answers_about_real_things_are_what_the_document_says(url: str):
     call("GET /v1/deliveries/{id}", path_parameters=delivery)
     call("GET /v1/deliveries")
     call("GET /v1/stats")
+    who = {"user_id": "42"}
+    profile = {"name": "Ada", "email": "ada@example.com", "attributes": {"a": [1]}}
+    for _ in range(2):
+        call("PUT /v1/users/{user_id}", path_parameters=who, body=profile, media_type="application/json")
+    device = {"channel": "mobile_push", "address": "token", "label": "Pixel"}
+    added = call("POST /v1/users/{user_id}/addresses", path_parameters=who, body=device, media_type="application/json")
+    call("POST /v1/users/batch", body={"users": [{"id": "c"}, {}]}, media_type="application/json")
+    call("GET /v1/users")
+    for path in ("", "/addresses", "/export"):
+        call("GET /v1/users/{user_id}" + path, path_parameters=who)
+    call("DELETE /v1/users/{user_id}/addresses/{id}", path_parameters=who | {"id": added["id"]})
+    call("DELETE /v1/users/{user_id}", path_parameters=who)
 
 
 def test_the_fuzzer_saw_every_operation():

@@ -373,6 +373,16 @@ def test_only_known_push_services_where_the_settings_say_so(host, known):
     assert isinstance(read_subscription(written(f"https://{host}/x")), Subscription)
 
 
+async def test_what_can_never_be_pushed_to_is_told_before_anything_is_sent():
+    channel = facing("https://127.0.0.1:1", ports=[443], allow_private=[], allow_http_hosts=[])
+    assert channel.address_fault(written("https://push.example.com/x")) is None
+    for address in (written("https://127.0.0.1/x"), written("http://push.example.com/x"), "{}", "text"):
+        fault = channel.address_fault(address)
+        assert fault is not None
+        assert "127.0.0.1" not in fault
+    await channel.aclose()
+
+
 async def test_an_address_that_cannot_be_signed_for_is_refused():
     channel = facing("https://127.0.0.1:1", allow_private=["::1/128"], ports=[443])
     outcome = await channel.send(push("https://[::1]/x"))

@@ -22,6 +22,7 @@ from gateway.storage.contract import (
     StatusChange,
     SuppressionRow,
     UpkeepRules,
+    UserPut,
 )
 from gateway.storage.store import SqlStore
 
@@ -109,6 +110,11 @@ class Rows:
             expires_at=self.clock.now + DAY,
         )
         return self.acceptance(idempotency=asked)
+
+    async def know(self, store: SqlStore, *users: str) -> None:
+        """Store people, so that deliveries can be for them."""
+        nothing: dict[str, Any] = {"name": None, "locale": None, "timezone": None, "attributes": b"{}"}
+        await store.put_users([UserPut(id=one, addresses=(), now=self.clock.now, **nothing) for one in users])
 
     def lease(self, worker: str = "worker-1", for_ms: int = 60_000) -> Lease:
         return Lease(worker=worker, until=self.clock.now + for_ms)

@@ -12,6 +12,7 @@ from tests.storage.rows import DAY, LANE, Clock, Rows
 
 
 async def test_what_was_accepted_can_be_read_back(store: SqlStore, rows: Rows, clock: Clock) -> None:
+    await rows.know(store, "42")
     accepted = rows.acceptance(
         rows.delivery(user_id="42", provider="smtp"),
         rows.delivery(position=1, status=Status.SKIPPED, reason=Why.NO_ADDRESS, detail="none", address=None),

@@ -16,33 +16,55 @@ from gateway.storage import (
     bulk,
     cancelling,
     claiming,
+    erasing,
     figures,
     ledger,
     pacing,
+    people,
     providers,
     reading,
     settling,
     suppressions,
+    telling,
     upkeep,
 )
 from gateway.storage import status as reports
 from gateway.storage.bulk import Batch, Kind, Query
-from gateway.storage.contract import DeliveryFilter, NotificationFilter, Page
+from gateway.storage.contract import AddressPut, DeliveryFilter, NotificationFilter, Page, UserFilter, UserPut
 from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import LANE, Clock, Rows
 
-SMALL = {"api_keys", "template_versions", "counts"}
-"""Tables that stay small, of which a planner may read the whole."""
+SMALL = {"api_keys", "template_versions", "counts", "forgotten_suppressions"}
+"""Tables that stay small, of which a planner may read the whole; of the last one only whether it has a row is asked."""
 
-BATCHES: dict[str, Batch] = {
-    f"{module.__name__.rpartition('.')[2]}{name}": statement
-    for module in (accepting, cancelling, claiming, ledger, pacing, providers, reading, settling, reports, suppressions)
-    for name, statement in vars(module).items()
-    if isinstance(statement, Batch) and "POSTGRES" not in name
-} | {
-    f"upkeep_{place}": statement for place, statement in enumerate([*upkeep._BLANK, *upkeep._DELETE, upkeep._FINALISE])
-}
+BATCHES: dict[str, Batch] = (
+    {
+        f"{module.__name__.rpartition('.')[2]}{name}": statement
+        for module in (
+            accepting,
+            cancelling,
+            claiming,
+            erasing,
+            ledger,
+            pacing,
+            people,
+            providers,
+            reading,
+            settling,
+            reports,
+            suppressions,
+            telling,
+        )
+        for name, statement in vars(module).items()
+        if isinstance(statement, Batch) and "POSTGRES" not in name
+    }
+    | {
+        f"upkeep_{place}": statement
+        for place, statement in enumerate([*upkeep._BLANK, *upkeep._DELETE, upkeep._FINALISE])
+    }
+    | {f"place_{number}_{place.table}": place.statement for number, place in enumerate(erasing.PLACES)}
+)
 
 LISTS: dict[str, Select[Any]] = {
     f"{number}": query
@@ -69,12 +91,41 @@ LISTS: dict[str, Select[Any]] = {
                 DeliveryFilter(statuses=(Status.FAILED,), since=5),
             )
         ]
+        + [
+            query
+            for page in (Page(limit=50), Page(limit=50, before=Rows(Clock()).id()))
+            for query in telling.delivery_queries("default", "user-7", [("email", "u7@example.com")], page)
+        ]
+        + [
+            people.listed(where, 50, after)
+            for after in (None, (5, "user-7"))
+            for where in (
+                UserFilter(),
+                UserFilter(channel="email"),
+                UserFilter(channel="email", key="u7@example.com"),
+                UserFilter(since=5, until=50),
+            )
+        ]
     )
 }
 
 
 async def filled(store: SqlStore, rows: Rows) -> SqlStore:
     """Store enough that reading all of it would be a bad plan."""
+    await store.put_users(
+        [
+            UserPut(
+                id=f"user-{n}",
+                name=None,
+                locale=None,
+                timezone=None,
+                attributes=b"{}",
+                addresses=(AddressPut(channel="email", address=f"u{n}@example.com", key=f"u{n}@example.com"),),
+                now=n,
+            )
+            for n in range(3000)
+        ]
+    )
     for start in range(0, 3000, 500):
         await store.accept_many(
             [

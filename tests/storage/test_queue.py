@@ -13,6 +13,7 @@ from tests.storage.rows import LANE, Clock, Rows
 
 async def test_a_claim_carries_all_that_is_needed_to_send(store: SqlStore, rows: Rows, clock: Clock) -> None:
     delivery = rows.delivery(user_id="42", status=Status.HELD, reason=Why.SCHEDULED)
+    await rows.know(store, "42")
     accepted = rows.acceptance(delivery, reference="r", mode=Mode.TEST)
     await store.accept(accepted)
     clock.later(10)

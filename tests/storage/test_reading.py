@@ -19,6 +19,7 @@ from tests.storage.rows import Clock, Rows
 async def three(store: SqlStore, rows: Rows, clock: Clock) -> list[Acceptance]:
     """Three notifications, oldest first, a second apart, each of another project."""
     found: list[Acceptance] = []
+    await rows.know(store, *[f"user-{n}" for n in range(3)])
     for n in range(3):
         deliveries = [
             rows.delivery(user_id=f"user-{n}", address=f"u{n}@example.com"),
@@ -90,6 +91,7 @@ async def test_lists_are_bounded_by_time(store: SqlStore, three: list[Acceptance
 async def test_pages_follow_each_other_without_gap_or_repeat(
     store: SqlStore, rows: Rows, where: NotificationFilter
 ) -> None:
+    await rows.know(store, "me")
     accepted = [
         rows.acceptance(rows.delivery(user_id="me"), rows.delivery(user_id="me"), tags=("t",), reference="r")
         for _ in range(7)

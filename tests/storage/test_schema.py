@@ -28,9 +28,17 @@ def words(text: str) -> str:
     return " ".join(text.replace('"', "").split())
 
 
-def described_sqlite(conn: Connection) -> dict[str, str]:
-    rows = conn.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {name: words(sql) for name, sql in rows if name != "alembic_version"}
+def described_sqlite(conn: Connection) -> dict[str, Any]:
+    """Describe tables by their columns, since a column that was added later stands elsewhere in the text."""
+    rows = conn.exec_driver_sql("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").all()
+    found: dict[str, Any] = {name: words(sql) for kind, name, sql in rows if kind != "table"}
+    for name in [name for kind, name, _ in rows if kind == "table" and name != "alembic_version"]:
+        columns = conn.exec_driver_sql(
+            f"SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_xinfo('{name}')"
+        )
+        kinds = conn.exec_driver_sql(f"SELECT wr, strict FROM pragma_table_list('{name}')")
+        found[name] = [sorted(map(tuple, columns)), *map(tuple, kinds)]
+    return found
 
 
 async def test_migrating_from_empty_makes_the_tables_on_sqlite(tmp_path: Path) -> None:

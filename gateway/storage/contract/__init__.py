@@ -5,6 +5,18 @@ here; what stands in which file is the contract's own affair.
 """
 
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
+from gateway.storage.contract.people import (
+    ADDRESSES_MOST,
+    AddressPut,
+    AddressRow,
+    PeopleStore,
+    TooManyAddresses,
+    UserFilter,
+    UserKept,
+    UserPut,
+    UserRow,
+)
+from gateway.storage.contract.personal import Erased, PersonalStore, PersonPage
 from gateway.storage.contract.providers import PaceUse, ProviderReport, ProviderStore, ProviderSwitch
 from gateway.storage.contract.rows import (
     Acceptance,
@@ -19,6 +31,8 @@ from gateway.storage.contract.rows import (
     DeliveryRow,
     DeliveryView,
     EventView,
+    ForUser,
+    Gone,
     Idempotency,
     KeyReused,
     KeyRow,
@@ -45,8 +59,11 @@ from gateway.storage.contract.rows import (
 from gateway.storage.contract.store import Store
 
 __all__ = [
+    "ADDRESSES_MOST",
     "AcceptResult",
     "Acceptance",
+    "AddressPut",
+    "AddressRow",
     "AttachmentRow",
     "AttemptRow",
     "Cancelled",
@@ -56,7 +73,10 @@ __all__ = [
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
+    "Erased",
     "EventView",
+    "ForUser",
+    "Gone",
     "Idempotency",
     "KeyReused",
     "KeyRow",
@@ -69,6 +89,9 @@ __all__ = [
     "OptOutRow",
     "PaceUse",
     "Page",
+    "PeopleStore",
+    "PersonPage",
+    "PersonalStore",
     "ProviderReport",
     "ProviderStore",
     "ProviderSwitch",
@@ -84,6 +107,11 @@ __all__ = [
     "Stored",
     "Suppressed",
     "SuppressionRow",
+    "TooManyAddresses",
     "UpkeepReport",
     "UpkeepRules",
+    "UserFilter",
+    "UserKept",
+    "UserPut",
+    "UserRow",
 ]

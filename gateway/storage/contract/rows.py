@@ -37,7 +37,19 @@ class Lease(Row, frozen=True, kw_only=True):
     until: int
 
 
-class DeliveryRow(Row, frozen=True, kw_only=True):
+class ForUser(Row, frozen=True, kw_only=True):
+    """Whom it is for, if it is for a stored user, and which stored address it goes to, if it goes to one."""
+
+    user_id: str | None
+    address_id: UUID | None = None
+
+    @property
+    def stored_user(self) -> str | None:
+        """Name the user for whom the address is stored; one given on the spot, for a user or not, is nobody's."""
+        return None if self.address_id is None else self.user_id
+
+
+class DeliveryRow(ForUser, frozen=True, kw_only=True):
     """One message to one recipient on one channel, as `plan` made it.
 
     `recipient` is the JSON of who it is (name, locale, timezone, data, user). A delivery that waits (`queued`, `held`)
@@ -49,7 +61,6 @@ class DeliveryRow(Row, frozen=True, kw_only=True):
     lane: str
     position: int
     address: str | None
-    user_id: str | None
     recipient: bytes
     status: Status
     reason: Why | None = None
@@ -123,13 +134,19 @@ class Suppressed(Row, frozen=True, kw_only=True):
     rows: tuple[SuppressionRow, ...]
 
 
-AcceptResult = Stored | Replayed | KeyReused | Suppressed
+class Gone(Row, frozen=True, kw_only=True):
+    """Users whom deliveries are for were erased since they were looked up: nothing was stored."""
+
+    users: frozenset[str]
+
+
+AcceptResult = Stored | Replayed | KeyReused | Suppressed | Gone
 
 
 # --- queue ----------------------------------------------------------------------------------------------------------
 
 
-class Claimed(Row, frozen=True, kw_only=True):
+class Claimed(ForUser, frozen=True, kw_only=True):
     """A delivery in a worker's hands, with all that is needed to send it (attachments aside).
 
     `token` must accompany its settlement. `attempts` counts those already recorded. `lost` counts the claims since the
@@ -150,7 +167,6 @@ class Claimed(Row, frozen=True, kw_only=True):
     request: bytes
     has_attachments: bool
     address: str
-    user_id: str | None
     recipient: bytes
     status: Status
     attempts: int
@@ -299,7 +315,7 @@ class NotificationView(Row, frozen=True, kw_only=True):
     counts: Mapping[str, int]
 
 
-class DeliveryView(Row, frozen=True, kw_only=True):
+class DeliveryView(ForUser, frozen=True, kw_only=True):
     """A delivery with its attempts."""
 
     id: UUID
@@ -309,7 +325,6 @@ class DeliveryView(Row, frozen=True, kw_only=True):
     lane: str
     position: int
     address: str | None
-    user_id: str | None
     recipient: bytes
     provider: str | None
     provider_id: str | None

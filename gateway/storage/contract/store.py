@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from gateway.storage.contract.people import PeopleStore
+from gateway.storage.contract.personal import PersonalStore
 from gateway.storage.contract.providers import ProviderStore
 from gateway.storage.contract.rows import (
     Acceptance,
@@ -41,7 +43,7 @@ from gateway.storage.contract.rows import (
 )
 
 
-class Store(ProviderStore, Protocol):
+class Store(PeopleStore, PersonalStore, ProviderStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

@@ -26,9 +26,11 @@ from gateway.storage.schema.messages import (
     TAGS,
     TEMPLATES,
 )
+from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
 
 __all__ = [
+    "ADDRESSES",
     "ATTACHMENTS",
     "ATTEMPTS",
     "AWAITING",
@@ -36,6 +38,7 @@ __all__ = [
     "COUNTS",
     "DELIVERIES",
     "EVENTS",
+    "FORGOTTEN",
     "IDEMPOTENCY",
     "KEYS",
     "METADATA",
@@ -50,4 +53,5 @@ __all__ = [
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",
+    "USERS",
 ]

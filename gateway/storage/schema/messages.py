@@ -101,6 +101,7 @@ DELIVERIES: Final = Table(
     may("retry_of", Id),
     must("created_at", BigInteger),
     must("updated_at", BigInteger),
+    may("address_id", Id),
     PrimaryKeyConstraint("id"),
     Index("deliveries_by_notification", "notification_id", "position"),
     Index(
@@ -120,7 +121,8 @@ DELIVERIES: Final = Table(
     postgresql_with=BUSY,
 )
 """`first_*` is how it was planned: its first event is derived from them and never stored. `engagement` is a
-comma-separated set."""
+comma-separated set. `address_id` names the stored address it goes to; an address given on the spot has none, whoever
+its `user_id` says it is for."""
 
 QUEUE: Final = Table(
     "queue",
@@ -254,9 +256,12 @@ IDEMPOTENCY: Final = Table(
     must("body_hash", LargeBinary),
     must("answer", LargeBinary),
     must("expires_at", BigInteger),
+    may("notification_id", Id),
     PrimaryKeyConstraint("key_id", "key"),
     Index("idempotency_by_expiry", "expires_at"),
+    Index("idempotency_by_notification", "notification_id", **where_known("notification_id")),
 )
+"""`notification_id` leads from a person to the answers that name them."""
 
 PACING: Final = Table(
     "pacing",

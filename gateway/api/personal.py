@@ -1,0 +1,159 @@
+"""All that is held about one person: `GET /v1/users/{user_id}/export`, and `DELETE /v1/users/{user_id}`.
+
+Owns the border. What is a person's is the store's to know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from gateway.api import cursors
+from gateway.api.captured import CapturedAnswer, captured_answer
+from gateway.api.context import ApiContext
+from gateway.api.exchange import Call, Reply, json_reply
+from gateway.api.listings import ListQuery, page_of
+from gateway.api.operation import AnswerRule, NoQuery, Operation
+from gateway.api.suppressions import SuppressionAnswer, shown_suppression
+from gateway.api.users import UserAnswer, shown_user
+from gateway.errors import Problem, not_found
+from gateway.model.states import Scope
+from gateway.router import answers
+from gateway.router.answers import Answer, DeliveryAnswer, EventAnswer, utc
+
+_TAG: Final = "People"
+
+
+class ExportQuery(ListQuery, frozen=True, kw_only=True):
+    """How much at once."""
+
+    limit: Annotated[int, Meta(ge=1, le=200, description="Deliveries per page.")] = 200
+
+
+class OptOutAnswer(Answer, frozen=True, kw_only=True):
+    """A category that an address wants no more of."""
+
+    channel: str
+    address: str
+    category: str
+    source: str
+    created_at: str
+
+
+class ExportAnswer(Answer, frozen=True, kw_only=True):
+    """All that is held about one person. `next_cursor` leads to older deliveries; the rest is in every page, whole."""
+
+    user: UserAnswer
+    deliveries: list[DeliveryAnswer]
+    events: list[EventAnswer]
+    captured: list[CapturedAnswer]
+    suppressions: list[SuppressionAnswer]
+    opt_outs: list[OptOutAnswer]
+    next_cursor: str | None
+
+
+class ErasedAnswer(Answer, frozen=True, kw_only=True):
+    """What an erasure did: rows removed or blanked, by table, and how many waiting deliveries it called back.
+
+    `scrubbed` is false where another process was still reading an older state of an embedded database: traces stay in
+    its log until that is done.
+    """
+
+    id: str
+    erased: bool
+    removed: dict[str, int]
+    cancelled: int
+    scrubbed: bool
+
+
+async def export_user(context: ApiContext, call: Call[ExportQuery, None]) -> Reply:
+    """Tell all that is held about a person."""
+    id_ = call.path["user_id"]
+    if not id_.isprintable():
+        raise _nobody(id_)
+    name = f"export:{id_}"
+    page = page_of(name, call.query)
+    found = await context.store.about_user(call.caller.sees, id_, page)
+    if found is None:
+        raise _nobody(id_)
+    last = found.deliveries[-1].id.bytes if found.deliveries else b""
+    return json_reply(
+        ExportAnswer(
+            user=shown_user(found.user, hide=False),
+            deliveries=[answers.delivery(row) for row in found.deliveries],
+            events=[answers.event(row) for row in found.events],
+            captured=[captured_answer(row, whole=False) for row in found.captured],
+            suppressions=[shown_suppression(row) for row in found.suppressions],
+            opt_outs=[
+                OptOutAnswer(
+                    channel=row.channel,
+                    address=row.address,
+                    category=row.category,
+                    source=row.source,
+                    created_at=utc(row.created_at),
+                )
+                for row in found.opt_outs
+            ],
+            next_cursor=cursors.write(name, last) if found.more else None,
+        ),
+    )
+
+
+async def erase_user(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
+    """Erase a person from every table."""
+    id_ = call.path["user_id"]
+    erased = await context.store.erase_user(id_, context.clock()) if id_.isprintable() else None
+    if erased is None:
+        raise _nobody(id_)
+    # The line says that somebody was erased and by which key, never who.
+    context.log.info(
+        "user_erased",
+        request_id=call.request_id,
+        caller=call.caller.name,
+        rows=sum(erased.removed.values()),
+        cancelled=erased.cancelled,
+        scrubbed=erased.scrubbed,
+    )
+    removed = {table: count for table, count in sorted(erased.removed.items()) if count}
+    return json_reply(
+        ErasedAnswer(id=id_, erased=True, removed=removed, cancelled=erased.cancelled, scrubbed=erased.scrubbed)
+    )
+
+
+def _nobody(id_: str) -> Problem:
+    return not_found("user", id_[:100])
+
+
+OPERATIONS: Final = (
+    Operation(
+        id="exportUser",
+        method="GET",
+        path="/v1/users/{user_id}/export",
+        tag=_TAG,
+        summary="Tell all that is held about a person",
+        description=(
+            "Profile, addresses, deliveries with their events and captured messages, opt-outs and suppressions. "
+            "Deliveries are the key's project's; a key with the scope `admin` gets those of all."
+        ),
+        act=export_user,
+        scopes=(Scope.READ,),
+        query=ExportQuery,
+        answer=AnswerRule(type=ExportAnswer, description="A page; the first is all there is for most people."),
+    ),
+    Operation(
+        id="eraseUser",
+        method="DELETE",
+        path="/v1/users/{user_id}",
+        tag=_TAG,
+        summary="Erase a person from every table",
+        description=(
+            "Profile, addresses, what was sent (address, recipient, contents, attachments, what providers said), "
+            "captured messages, stored answers, opt-outs: of all projects. What waits is called back. Suppressions "
+            "stay as keyed hashes, so that the address is still never written to."
+        ),
+        act=erase_user,
+        scopes=(Scope.MANAGE,),
+        answer=AnswerRule(type=ErasedAnswer, description="What was removed."),
+    ),
+)

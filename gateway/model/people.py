@@ -1,0 +1,59 @@
+"""What services write about people: the bodies under `/v1/users`, as types.
+
+What types cannot say (an address is one of its channel's, a locale is one) is said by `gateway.router.people`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from gateway.errors import Code
+from gateway.model.requests import Key, Request, ShortText
+
+_ID_CHARS: Final = 100
+"""As `Key` has it, for ids that stand in a path."""
+_NOT_PATHS: Final = frozenset({".", "..", "batch"})
+
+
+class AddressRequest(Request, frozen=True, kw_only=True):
+    """Where a person is reached: a device, a browser's subscription (an object), a second e-mail address."""
+
+    channel: Key
+    address: Annotated[str, Meta(min_length=1, max_length=4096)] | dict[str, Any]
+    label: ShortText | None = None
+
+
+class UserRequest(Request, frozen=True, kw_only=True):
+    """A person, whole: what is not in it is not kept. `email` and `phone` are their addresses on `email` and `sms`."""
+
+    name: ShortText | None = None
+    email: Annotated[str, Meta(max_length=320)] | None = None
+    phone: Annotated[str, Meta(max_length=32)] | None = None
+    locale: Annotated[str, Meta(max_length=35)] | None = None
+    timezone: Annotated[str, Meta(max_length=64)] | None = None
+    addresses: Annotated[list[AddressRequest], Meta(max_length=100)] = msgspec.field(
+        default_factory=list[AddressRequest]
+    )
+    attributes: Annotated[dict[Annotated[str, Meta(max_length=100)], Any], Meta(max_length=100)] = msgspec.field(
+        default_factory=dict[str, Any]
+    )
+
+
+class UserItem(UserRequest, frozen=True, kw_only=True):
+    """One of a batch: a person with their id."""
+
+    id: Key
+
+
+def user_id_fault(id_: str) -> tuple[Code, str] | None:
+    """Say what is wrong with a user id, or `None`: any printable text that a path can carry."""
+    if len(id_) > _ID_CHARS:
+        return Code.TOO_LONG, f"A user id is at most {_ID_CHARS} characters long."
+    if not id_.isprintable():
+        return Code.INVALID, "A user id must not contain control characters."
+    if id_ in _NOT_PATHS:
+        return Code.INVALID, f"A user id must not be {id_}, which has a meaning of its own in paths."
+    return None

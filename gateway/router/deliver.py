@@ -205,7 +205,6 @@ class Deliver:
         at = next_attempt_at(
             self._retries[envelope.channel.name],
             attempts_made=envelope.tries,
-            accepted_at=claim.created_at,
             now=self._clock(),
             deadline=claim.deadline_at,
             after_s=after_s,

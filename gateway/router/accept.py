@@ -25,6 +25,7 @@ from gateway.model import ids
 from gateway.model.ids import IdSource
 from gateway.model.requests import BatchItem, Recipient, SendRequest, recipients
 from gateway.model.states import FINAL, Mode, NotificationStatus, Scope, Status, lane_of
+from gateway.model.turns import NEVER
 from gateway.router import answers
 from gateway.router.caller import Caller
 from gateway.router.dispatch import Callers, Dispatcher
@@ -291,7 +292,7 @@ class Accepting:
         for row in acceptance.deliveries:
             if row.lease is not None:
                 self._dispatcher.start(_claim(acceptance, row), row.lease, checked_at=checked_at)
-            elif row.status not in FINAL:
+            elif row.status not in FINAL and row.due_at < NEVER:
                 self._dispatcher.waiting(row.lane, row.due_at)
 
     def _withdraw(self, acceptance: Acceptance) -> None:
@@ -364,6 +365,7 @@ class Accepting:
             due_at=planned.due_at,
             deadline_at=planned.deadline_at,
             on_unknown=planned.on_unknown,
+            turn=planned.turn,
         )
 
     def _answer(

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from gateway.model.states import FINAL, Engagement, Status, Why, may_follow
-from gateway.storage import ledger, suppressions
+from gateway.storage import ledger, suppressions, turns
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
 from gateway.storage.contract import StatusChange, SuppressionRow
 from gateway.storage.ledger import Books
@@ -50,7 +50,7 @@ _LOCK_QUEUE: Final = Batch(
 _LOCK_DELIVERIES: Final = Batch(
     """
     SELECT d.id, d.notification_id, d.project, d.channel, d.address, d.provider, d.status, d.final, d.reason, d.detail,
-           d.engagement
+           d.engagement, d.position, d.step
     FROM v JOIN deliveries AS d ON d.id = v.id
     ORDER BY d.id {lock d}
     """,
@@ -155,6 +155,8 @@ class Standing(NamedTuple):
     reason: str | None
     detail: str | None
     engagement: tuple[str, ...]
+    chain: tuple[int, int] | None = None
+    """Its position and step, where several channels go in turn."""
 
 
 def moved(standing: Standing, change: StatusChange) -> Standing | None:
@@ -203,12 +205,16 @@ def apply_status(
     now: int,
     *,
     books: Books,
+    due: set[str],
 ) -> int:
-    """Apply what can be applied, keep what comes too early; answers how many reports changed something."""
+    """Apply what can be applied, keep what comes too early; answers how many reports changed something.
+
+    The lanes in which something came due by it are added to `due`.
+    """
     good, early = _sort_out(conn, [change for change in changes if change.due_at <= now])
     later = [(change, change.due_at) for change in changes if change.due_at > now]
     _keep(conn, [*later, *((change, now + _LOOK_AGAIN_MS) for change in early)], now)
-    return _apply(conn, good, now, books=books)
+    return _apply(conn, good, now, books=books, due=due)
 
 
 def apply_due(
@@ -217,13 +223,14 @@ def apply_due(
     limit: int,
     *,
     books: Books,
+    due: set[str],
 ) -> tuple[int, int]:
     """Look at kept reports whose time has come; answers how many were looked at and how many changed something."""
     changes = [_change(row) for row in ask(conn, _TO_LOOK_AT, now, limit)]
     good, early = _sort_out(conn, changes)
     _delete(conn, [change for _, change in good])
     _keep(conn, [(change, now + min(max(now - change.at, _LOOK_AGAIN_MS), _LOOK_LATE_MS)) for change in early], now)
-    return len(changes), _apply(conn, good, now, books=books)
+    return len(changes), _apply(conn, good, now, books=books, due=due)
 
 
 def catch_up(
@@ -232,6 +239,7 @@ def catch_up(
     now: int,
     *,
     books: Books,
+    due: set[str],
 ) -> None:
     """Apply the reports that arrived before these settlements (delivery, provider, provider's id)."""
     if not ask(conn, _ANY_EARLY):
@@ -248,7 +256,7 @@ def catch_up(
             early.append((by_provider_id[change.provider, change.provider_id or ""], change))
     if early:
         _delete(conn, [change for _, change in early])
-        _apply(conn, early, now, books=books)
+        _apply(conn, early, now, books=books, due=due)
 
 
 def await_receipts(conn: Connection, sent: Sequence[tuple[UUID, int]]) -> None:
@@ -306,6 +314,7 @@ def _apply(
     now: int,
     *,
     books: Books,
+    due: set[str],
 ) -> int:
     if not changes:
         return 0
@@ -326,7 +335,7 @@ def _apply(
             suppress.append(row)
     _write(conn, before, after, now)
     suppressions.add(conn, suppress)
-    ledger.record(conn, books, entries)
+    ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])
     return len(entries)
 
 
@@ -366,6 +375,7 @@ def _entry(before: Standing, after: Standing, change: StatusChange, now: int) ->
         at=now,
         closed=after.final and not before.final,
         type=f"delivery.{change.type}" if engaged else None,
+        chain=after.chain,
     )
 
 
@@ -415,6 +425,7 @@ def _standing(row: Sequence[Any]) -> Standing:
         reason=row[8],
         detail=row[9],
         engagement=tuple(row[10].split(",")) if row[10] else (),
+        chain=None if row[12] is None else (row[11], row[12]),
     )
 
 

@@ -30,6 +30,7 @@ from gateway.storage import (
     status,
     suppressions,
     templates,
+    turns,
     upkeep,
 )
 from gateway.storage.claiming import Claim
@@ -67,6 +68,7 @@ from gateway.storage.ledger import Books
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.providers_verbs import ProviderVerbs
 from gateway.storage.sqlite import SqliteDatabase
+from gateway.storage.turns_verbs import TurnVerbs
 
 SIMULATOR: Final = "simulator"
 """The simulated provider's name: what it reports suppresses nobody."""
@@ -82,7 +84,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(ProviderVerbs):
+class SqlStore(ProviderVerbs, TurnVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(
@@ -113,7 +115,7 @@ class SqlStore(ProviderVerbs):
         )
         self._recall: Verb[Asked, AcceptResult | None] = Verb("recall", accepting.recall)
         self._claim: Verb[Claim, list[Claimed]] = Verb("claim", claiming.claim)
-        self._settle: Verb[Settlement, bool] = Verb("settle", partial(settling.settle, books=books))
+        self._settle: Verb[Settlement, settling.Settled] = Verb("settle", partial(settling.settle, books=books))
         self._reserve: Verb[Reservation, int] = Verb("reserve", pacing.reserve)
         self._suppressed: Verb[Collection[tuple[str, str]], list[SuppressionRow]] = Verb(
             "suppressed",
@@ -180,7 +182,9 @@ class SqlStore(ProviderVerbs):
 
     async def settle(self, settlement: Settlement) -> bool:
         """Record what became of a claim."""
-        return await self._db.gather_write(self._settle, settlement)
+        settled = await self._db.gather_write(self._settle, settlement)
+        self._tell(settled.due)
+        return settled.kept
 
     async def renew(self, claims: Sequence[tuple[UUID, int]], until: int) -> set[UUID]:
         """Prolong leases that are still held."""
@@ -254,7 +258,11 @@ class SqlStore(ProviderVerbs):
 
     async def apply_status(self, changes: Sequence[StatusChange], now: int) -> int:
         """Apply provider events."""
-        return await self._db.write(lambda conn: status.apply_status(conn, changes, now, books=self._books))
+        due: set[str] = set()
+        books = self._books
+        number = await self._db.write(lambda conn: status.apply_status(conn, changes, now, books=books, due=due))
+        self._tell(due)
+        return number
 
     # read
 
@@ -347,9 +355,13 @@ class SqlStore(ProviderVerbs):
     async def upkeep(self, rules: UpkeepRules, now: int) -> UpkeepReport:
         """Do one small round of housekeeping: each step a short transaction of its own, so that others come between."""
         books, most, write = self._books, rules.slice, self._db.write
-        expired = await write(lambda conn: upkeep.expire(conn, now, most, books=books))
-        finalised = await write(lambda conn: upkeep.finalise(conn, rules.receipts_before, now, most, books=books))
-        looked, applied = await write(lambda conn: status.apply_due(conn, now, most, books=books))
+        due: set[str] = set()
+        expired = await write(lambda conn: upkeep.expire(conn, now, most, books=books, due=due))
+        before = rules.receipts_before
+        finalised = await write(lambda conn: upkeep.finalise(conn, before, now, most, books=books, due=due))
+        looked, applied = await write(lambda conn: status.apply_due(conn, now, most, books=books, due=due))
+        turned = await write(lambda conn: turns.look_again(conn, now, most, books=books, due=due))
+        self._tell(due)
         blanked = await write(lambda conn: upkeep.blank(conn, rules))
         deleted = await write(lambda conn: upkeep.delete(conn, rules))
         trimmed = await write(lambda conn: upkeep.trim_captured(conn, rules))
@@ -361,7 +373,7 @@ class SqlStore(ProviderVerbs):
             finalised=finalised,
             deleted=deleted,
             events_applied=applied,
-            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped) >= most,
+            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped, turned) >= most,
         )
 
     async def depths(self, now: int) -> list[LaneDepth]:

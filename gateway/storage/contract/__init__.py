@@ -39,10 +39,12 @@ from gateway.storage.contract.rows import (
     Stored,
     Suppressed,
     SuppressionRow,
+    Turn,
     UpkeepReport,
     UpkeepRules,
 )
 from gateway.storage.contract.store import Store
+from gateway.storage.contract.turns import TurnStore
 
 __all__ = [
     "AcceptResult",
@@ -84,6 +86,8 @@ __all__ = [
     "Stored",
     "Suppressed",
     "SuppressionRow",
+    "Turn",
+    "TurnStore",
     "UpkeepReport",
     "UpkeepRules",
 ]

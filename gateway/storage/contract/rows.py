@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.model.states import Engagement, Mode, NotificationStatus, OnUnknown, Scope, Status, Why
+from gateway.model.states import Engagement, Mode, NotificationStatus, OnUnknown, Scope, Status, Strategy, Why
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -35,6 +35,18 @@ class Lease(Row, frozen=True, kw_only=True):
 
     worker: str
     until: int
+
+
+class Turn(Row, frozen=True, kw_only=True):
+    """A delivery's place where several channels of one recipient go in turn.
+
+    Those of one notification and `position` are a chain (`gateway.model.turns`). One that waits for its turn is `held`
+    for `fallback`; it may be tried for `budget_ms` once its turn has come.
+    """
+
+    step: int
+    strategy: Strategy
+    budget_ms: int
 
 
 class DeliveryRow(Row, frozen=True, kw_only=True):
@@ -61,6 +73,7 @@ class DeliveryRow(Row, frozen=True, kw_only=True):
     on_unknown: OnUnknown
     retry_of: UUID | None = None
     lease: Lease | None = None
+    turn: Turn | None = None
 
 
 class Idempotency(Row, frozen=True, kw_only=True):

@@ -39,9 +39,10 @@ from gateway.storage.contract.rows import (
     UpkeepReport,
     UpkeepRules,
 )
+from gateway.storage.contract.turns import TurnStore
 
 
-class Store(ProviderStore, Protocol):
+class Store(ProviderStore, TurnStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

@@ -101,6 +101,8 @@ DELIVERIES: Final = Table(
     may("retry_of", Id),
     must("created_at", BigInteger),
     must("updated_at", BigInteger),
+    may("step", Integer),
+    may("strategy", Text),
     PrimaryKeyConstraint("id"),
     Index("deliveries_by_notification", "notification_id", "position"),
     Index(
@@ -120,7 +122,8 @@ DELIVERIES: Final = Table(
     postgresql_with=BUSY,
 )
 """`first_*` is how it was planned: its first event is derived from them and never stored. `engagement` is a
-comma-separated set."""
+comma-separated set. `step` and `strategy` are set where several channels go in turn: the deliveries of one notification
+and `position` are then a chain (`gateway.model.turns`)."""
 
 QUEUE: Final = Table(
     "queue",

@@ -23,6 +23,7 @@ from gateway.storage import (
     reading,
     settling,
     suppressions,
+    turns,
     upkeep,
 )
 from gateway.storage import status as reports
@@ -37,7 +38,19 @@ SMALL = {"api_keys", "template_versions", "counts"}
 
 BATCHES: dict[str, Batch] = {
     f"{module.__name__.rpartition('.')[2]}{name}": statement
-    for module in (accepting, cancelling, claiming, ledger, pacing, providers, reading, settling, reports, suppressions)
+    for module in (
+        accepting,
+        cancelling,
+        claiming,
+        ledger,
+        pacing,
+        providers,
+        reading,
+        settling,
+        reports,
+        suppressions,
+        turns,
+    )
     for name, statement in vars(module).items()
     if isinstance(statement, Batch) and "POSTGRES" not in name
 } | {
@@ -163,6 +176,7 @@ QUERIES = [
     (upkeep._WITHOUT_RECEIPT, (5, 10), "awaiting_receipt_by_since"),
     (upkeep._FORGET_REPORTS, (5, 10), "status_changes_by_received"),
     (reports._TO_LOOK_AT, (5, 10), "status_changes_by_look"),
+    (turns._TO_LOOK_AT, (5, 10), "turns_by_look"),
     (figures._DEPTHS, (5, 100), "queue_by_due"),
     (claiming._pick_sqlite(2), (LANE, 5, 10, "sms:bulk", 5, 10), "queue_by_due"),
 ]

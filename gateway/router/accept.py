@@ -473,6 +473,7 @@ def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
         deadline_at=row.deadline_at,
         on_unknown=row.on_unknown,
         notification_created_at=notification.created_at,
+        collapse_key=notification.collapse_key,
     )
 
 

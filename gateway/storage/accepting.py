@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, NotificationStatus
-from gateway.storage import ledger, suppressions, turns
+from gateway.storage import collapsing, ledger, suppressions, turns
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import (
     Acceptance,
@@ -209,6 +209,9 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
     run(conn, _INSERT_DELIVERIES, deliveries)
     run(conn, _INSERT_QUEUE, queue)
     turns.keep(conn, waiting)
+    if new:
+        collapsed = collapsing.replace(conn, new, max(one.notification.created_at for one in new))
+        ledger.record(conn, books, collapsed)
     ledger.write_completions(conn, books, done)
     ledger.count(conn, books, entries)
     return results

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, Status
-from gateway.storage import captured, ledger, status, suppressions, turns
+from gateway.storage import captured, collapsing, ledger, status, suppressions, turns
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import AttemptRow, Settlement
 from gateway.storage.ledger import Books
@@ -137,6 +137,7 @@ def _write(
     )
     captured.keep(conn, [s.captured for s, _ in ordered if s.captured is not None])
     suppressions.add(conn, [s.suppress for s, _ in ordered if s.suppress is not None])
+    collapsing.show(conn, [s.shown for s, _ in ordered if s.shown is not None])
     due: set[str] = set()
     entries = [_entry(settlement, row) for settlement, row in ordered]
     ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])

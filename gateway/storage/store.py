@@ -34,6 +34,7 @@ from gateway.storage import (
     upkeep,
 )
 from gateway.storage.claiming import Claim
+from gateway.storage.collapsing_verbs import CollapseVerbs
 from gateway.storage.contract import (
     Acceptance,
     AcceptResult,
@@ -84,7 +85,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(ProviderVerbs, TurnVerbs):
+class SqlStore(ProviderVerbs, TurnVerbs, CollapseVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(

@@ -78,6 +78,11 @@ _BLANK: Final = (
 
 _DELETE: Final = (
     Batch(
+        "DELETE FROM collapsing WHERE delivery_id IN"
+        " (SELECT d.id FROM v JOIN deliveries AS d ON d.notification_id = v.id)",
+        _IDS,
+    ),
+    Batch(
         "DELETE FROM attempts WHERE delivery_id IN"
         " (SELECT d.id FROM v JOIN deliveries AS d ON d.notification_id = v.id)",
         _IDS,

@@ -16,6 +16,7 @@ from gateway.storage import (
     bulk,
     cancelling,
     claiming,
+    collapsing,
     figures,
     ledger,
     pacing,
@@ -50,6 +51,7 @@ BATCHES: dict[str, Batch] = {
         reports,
         suppressions,
         turns,
+        collapsing,
     )
     for name, statement in vars(module).items()
     if isinstance(statement, Batch) and "POSTGRES" not in name

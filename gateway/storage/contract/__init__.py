@@ -4,6 +4,7 @@ Owns the rows and the promise of each verb. Refuses to know SQL, HTTP or any cha
 here; what stands in which file is the contract's own affair.
 """
 
+from gateway.storage.contract.collapsing import CollapseStore, Latest
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
 from gateway.storage.contract.providers import PaceUse, ProviderReport, ProviderStore, ProviderSwitch
 from gateway.storage.contract.rows import (
@@ -34,6 +35,7 @@ from gateway.storage.contract.rows import (
     Reservation,
     Row,
     Settlement,
+    ShownRow,
     StatRow,
     StatusChange,
     Stored,
@@ -55,6 +57,7 @@ __all__ = [
     "CapturedFilter",
     "CapturedRow",
     "Claimed",
+    "CollapseStore",
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
@@ -63,6 +66,7 @@ __all__ = [
     "KeyReused",
     "KeyRow",
     "LaneDepth",
+    "Latest",
     "Lease",
     "NotificationFilter",
     "NotificationRow",
@@ -78,6 +82,7 @@ __all__ = [
     "Reservation",
     "Row",
     "Settlement",
+    "ShownRow",
     "StatRow",
     "StatusChange",
     "Store",

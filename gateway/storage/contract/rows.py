@@ -176,6 +176,7 @@ class Claimed(Row, frozen=True, kw_only=True):
     on_unknown: OnUnknown
     notification_created_at: int
     unsure: bool = False
+    collapse_key: str | None = None
 
 
 class AttemptRow(Row, frozen=True, kw_only=True):
@@ -223,6 +224,15 @@ class SuppressionRow(Row, frozen=True, kw_only=True):
     created_at: int
 
 
+class ShownRow(Row, frozen=True, kw_only=True):
+    """A message that now stands at a place where a newer one can replace it."""
+
+    place: bytes
+    delivery_id: UUID
+    provider: str
+    provider_id: str
+
+
 OptOut = tuple[str, str, str]
 """Channel, address (as suppressions are looked up) and category."""
 
@@ -258,6 +268,7 @@ class Settlement(Row, frozen=True, kw_only=True):
     attempts: tuple[AttemptRow, ...] = ()
     captured: CapturedRow | None = None
     suppress: SuppressionRow | None = None
+    shown: ShownRow | None = None
     now: int
 
 

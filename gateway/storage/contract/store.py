@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from gateway.storage.contract.collapsing import CollapseStore
 from gateway.storage.contract.providers import ProviderStore
 from gateway.storage.contract.rows import (
     Acceptance,
@@ -42,7 +43,7 @@ from gateway.storage.contract.rows import (
 from gateway.storage.contract.turns import TurnStore
 
 
-class Store(ProviderStore, TurnStore, Protocol):
+class Store(ProviderStore, TurnStore, CollapseStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

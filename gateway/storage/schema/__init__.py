@@ -5,6 +5,7 @@ updates is kept narrow and apart from what is wide: `queue` beside `deliveries`,
 PostgreSQL no index mentions a column that `deliveries` changes, so that every settlement stays a heap-only update.
 """
 
+from gateway.storage.schema.collapsing import COLLAPSING
 from gateway.storage.schema.columns import METADATA
 from gateway.storage.schema.messages import (
     ATTACHMENTS,
@@ -34,6 +35,7 @@ __all__ = [
     "ATTEMPTS",
     "AWAITING",
     "CAPTURED",
+    "COLLAPSING",
     "COUNTS",
     "DELIVERIES",
     "EVENTS",

@@ -533,11 +533,14 @@ def _key(claim: Claimed) -> str:
 
 
 def _replacing(envelope: Envelope, message: Message) -> Message:
-    """Hand down what this message replaces, to a provider that can and that showed it."""
+    """Hand down what this message replaces, to a provider that can and that showed it; a caller cannot name another."""
     handle, stands = envelope.provider, envelope.stands
-    if handle is None or stands is None or not handle.replaces or stands.shown_by != handle.name:
+    if stands is None and "replaces" not in message.options:
         return message
-    return msgspec.structs.replace(message, options={**message.options, "replaces": stands.shown_id})
+    options = {name: value for name, value in message.options.items() if name != "replaces"}
+    if handle is not None and stands is not None and handle.replaces and stands.shown_by == handle.name:
+        options["replaces"] = stands.shown_id
+    return msgspec.structs.replace(message, options=options)
 
 
 def _without_unsubscribing(message: Message) -> Message:

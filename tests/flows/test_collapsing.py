@@ -84,7 +84,8 @@ async def test_slack_shows_the_newest_in_the_place_of_the_older_one(tmp_path: Pa
             title = {"title": f"Disk {number}"}
             sent = await gw.send({"slack": "ops"}, channels=["slack"], collapse_key="disk", content=title)
             assert (await gw.final(sent))["status"] == "sent"
-        plain = await gw.send({"slack": "ops"}, channels=["slack"], content={"title": "No key"})
+        foreign = {"overrides": {"slack": {"replaces": "C9:1.1"}}, "content": {"title": "No key"}}
+        plain = await gw.send({"slack": "ops"}, channels=["slack"], **foreign)
         await gw.final(plain)
         assert [one.target.rpartition(".")[2] for one in server.requests] == [
             "postMessage", "update", "update", "postMessage",

@@ -68,7 +68,8 @@ class Store(ProviderStore, TurnStore, CollapseStore, Protocol):
         """Store a notification, its deliveries and queue rows.
 
         Twice the same idempotency key, even within one batch of concurrent calls: the second is a replay. What is
-        presumed clear is looked up in the same transaction; that is cheaper than a question before each request.
+        presumed clear is looked up in the same transaction; that is cheaper than a question before each request. What
+        waits for the same address under the same `collapse_key` ends `collapsed`, with what waits behind it.
         """
         ...
 
@@ -92,7 +93,8 @@ class Store(ProviderStore, TurnStore, CollapseStore, Protocol):
         """Record what became of a claim (gathers; writes). `False`: the lease was lost and nothing was written.
 
         Writes the delivery, its attempts, event, captured message, suppression, hourly count, the notification's open
-        count (and its `notification.completed` event), and applies status changes that arrived early.
+        count (and its `notification.completed` event), and applies status changes that arrived early. What waits
+        behind it for its turn is let go or called off.
         """
         ...
 

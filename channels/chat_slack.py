@@ -195,14 +195,16 @@ class SlackChannel:
 
 def _update_of(message: Message) -> str | None:
     """Say which message to replace: a timestamp, or `channel:timestamp` as in `Accepted.provider_id`."""
-    found = message.options.get("update_ts")
-    return found if isinstance(found, str) and found else None
+    return _with_time(message.options.get("update_ts"))
 
 
 def _replaced_by(message: Message) -> str | None:
     """Say which message of the same `collapse_key` this one replaces; answers within a thread are never replaced."""
-    found = message.options.get("replaces")
-    return found if isinstance(found, str) and found and not message.options.get("thread_ts") else None
+    return None if message.options.get("thread_ts") else _with_time(message.options.get("replaces"))
+
+
+def _with_time(found: object) -> str | None:
+    return found if isinstance(found, str) and found.rpartition(":")[2] else None
 
 
 def _cannot_be_changed(outcome: Outcome) -> bool:

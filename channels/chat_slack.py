@@ -68,6 +68,9 @@ _OPEN: Final = "gateway_open_"
 _ACKNOWLEDGE: Final = "acknowledge"
 """The action of our own button. A button of a caller's own blocks whose `action_id` begins so acknowledges too."""
 
+_UNCHANGEABLE: Final = ("message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found")
+"""chat.update: the message was deleted, is another app's, or "can no longer be edited"; its channel may be gone too."""
+
 _EMAIL: Final = re.compile(r"[^@\s#]+@[^@\s]+\.[^@\s]+").fullmatch
 
 
@@ -94,7 +97,9 @@ class SlackChannel:
     def __init__(self, settings: SlackSettings, tools: Tools) -> None:
         if settings.token is not None and not settings.token.strip().isascii():
             raise SettingsFault("token", "write the token as Slack shows it, beginning with xoxb-")
-        self.limits = Limits(text_chars=_TEXT_CHARS, rate=_RATE, concurrency=settings.connections)
+        self.limits = Limits(
+            text_chars=_TEXT_CHARS, rate=_RATE, concurrency=settings.connections, replaces=settings.token is not None
+        )
         self._wire = Wire(settings, tools, base_url=settings.base_url)
         self._hosts = HookHosts(settings.webhook_origins)
         self._now = tools.now
@@ -158,11 +163,17 @@ class SlackChannel:
         channel = await self._person(client, message.to) if _EMAIL(message.to) else message.to
         if not isinstance(channel, str):
             return channel
-        place, _, ts = (_update_of(message) or "").rpartition(":")
-        if ts:
-            result = await client.ask("chat_update", channel=place or channel, ts=ts, **_for_update(payload))
-        else:
-            result = await client.ask("chat_postMessage", channel=channel, **payload)
+        if (shown := _update_of(message)) is not None:
+            return await self._update(client, channel, shown, payload)
+        if (shown := _replaced_by(message)) is not None:
+            outcome = await self._update(client, channel, shown, payload)
+            if not _cannot_be_changed(outcome):
+                return outcome
+        return judge(await client.ask("chat_postMessage", channel=channel, **payload), _read_posted)
+
+    async def _update(self, client: _Client, channel: str, shown: str, payload: dict[str, Any]) -> Outcome:
+        place, _, ts = shown.rpartition(":")
+        result = await client.ask("chat_update", channel=place or channel, ts=ts, **_for_update(payload))
         return judge(result, _read_posted)
 
     async def _person(self, client: _Client, address: str) -> str | Outcome:
@@ -184,8 +195,22 @@ class SlackChannel:
 
 def _update_of(message: Message) -> str | None:
     """Say which message to replace: a timestamp, or `channel:timestamp` as in `Accepted.provider_id`."""
-    found = message.options.get("update_ts")
-    return found if isinstance(found, str) and found else None
+    return _with_time(message.options.get("update_ts"))
+
+
+def _replaced_by(message: Message) -> str | None:
+    """Say which message of the same `collapse_key` this one replaces; answers within a thread are never replaced."""
+    return None if message.options.get("thread_ts") else _with_time(message.options.get("replaces"))
+
+
+def _with_time(found: object) -> str | None:
+    return found if isinstance(found, str) and found.rpartition(":")[2] else None
+
+
+def _cannot_be_changed(outcome: Outcome) -> bool:
+    """Say whether the older message is gone or closed to changes: the newer one is then posted on its own."""
+    words_ = outcome.detail or ""
+    return isinstance(outcome, Rejected) and any(error in words_ for error in _UNCHANGEABLE)
 
 
 def _for_update(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -118,7 +118,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     (e-mail: `Shop <no-reply@example.com>`). `id` is the delivery's id and the same for every attempt, as is
     `idempotency_key`. `attempt` counts from 1. `expires_at` is Unix time in seconds. `options` holds the channel's
     overrides (e-mail: `cc`, `bcc`: lists of addresses; `reply_to`: str; `headers`: dict of str; `list_unsubscribe`:
-    an https URL for RFC 8058) and whatever else the gateway hands down.
+    an https URL for RFC 8058) and whatever else the gateway hands down: `collapse_key`, and, for an adapter whose
+    `limits` say so, `replaces`: the `provider_id` of the message with this key that stands there now.
     """
 
     id: str
@@ -252,6 +253,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool = False  # whether the provider honours `idempotency_key`: a lost answer may then be repeated
     batch: int = 1  # messages in one call of `send_many`
     rate_counts_calls: bool = False  # whether `rate` counts calls and not messages: then a batch costs one
+    replaces: bool = False  # whether a message can be changed once it is shown: `send` then finds `options["replaces"]`
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):

@@ -207,6 +207,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         callers=callers,
         log=log,
     )
+    store.on_turn(lambda lane: dispatcher.waiting(lane, clock()))
     resolver = Resolver(rules=rules, renderer=renderer, limits=settings.limits, senders=_senders(settings))
     room = Room(store, settings.limits.waiting, log)
     accepting = Accepting(

@@ -65,6 +65,7 @@ def providers_of(
                 pace=pace,
                 receipts=limits.receipts,
                 idempotent=limits.idempotent,
+                replaces=limits.replaces,
                 use=provider.use,
                 rate=rate,
                 batches=batches,

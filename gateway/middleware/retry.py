@@ -72,7 +72,6 @@ class RetryRules(msgspec.Struct, frozen=True, kw_only=True):
     first_ms: float
     factor: float
     most_ms: float
-    budget_ms: int
 
     @classmethod
     def of(cls, settings: RetrySettings) -> RetryRules:
@@ -82,7 +81,6 @@ class RetryRules(msgspec.Struct, frozen=True, kw_only=True):
             first_ms=min(settings.first_s * 1000, _LONGEST_MS),
             factor=settings.factor,
             most_ms=min(settings.most_s * 1000, _LONGEST_MS),
-            budget_ms=settings.budget_s * 1000,
         )
 
     def interval_ms(self, attempts_made: int) -> float:
@@ -98,13 +96,12 @@ def next_attempt_at(
     rules: RetryRules,
     *,
     attempts_made: int,
-    accepted_at: int,
     now: int,
     deadline: int,
     after_s: float | None,
     random: float,
 ) -> int | None:
-    """Say when to try again, or `None`: never at this provider.
+    """Say when to try again, or `None`: never at this provider. The channel's budget is part of the `deadline`.
 
     Equal jitter: somewhere in the second half of the interval, so that what failed together in an outage comes back
     over half an interval. `after_s`, the provider's own wish, is never undercut: after the first attempt it alone
@@ -115,7 +112,7 @@ def next_attempt_at(
     """
     if attempts_made >= rules.attempts:
         return None
-    left = min(deadline, accepted_at + rules.budget_ms) - now - 1
+    left = deadline - now - 1
     interval = rules.interval_ms(attempts_made)
     wish = _wish_ms(after_s)
     if wish is None:

@@ -25,6 +25,7 @@ from gateway.model import ids
 from gateway.model.ids import IdSource
 from gateway.model.requests import BatchItem, SendRequest
 from gateway.model.states import FINAL, Mode, NotificationStatus, Scope, Status, lane_of
+from gateway.model.turns import NEVER
 from gateway.router import answers
 from gateway.router.caller import Caller
 from gateway.router.compose import Addressee
@@ -302,7 +303,7 @@ class Accepting:
         for row in acceptance.deliveries:
             if row.lease is not None:
                 self._dispatcher.start(_claim(acceptance, row), row.lease, checked_at=checked_at)
-            elif row.status not in FINAL:
+            elif row.status not in FINAL and row.due_at < NEVER:
                 self._dispatcher.waiting(row.lane, row.due_at)
 
     def _withdraw(self, acceptance: Acceptance) -> None:
@@ -376,6 +377,7 @@ class Accepting:
             due_at=planned.due_at,
             deadline_at=planned.deadline_at,
             on_unknown=planned.on_unknown,
+            turn=planned.turn,
         )
 
     def _answer(
@@ -483,6 +485,7 @@ def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
         deadline_at=row.deadline_at,
         on_unknown=row.on_unknown,
         notification_created_at=notification.created_at,
+        collapse_key=notification.collapse_key,
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.model import ids
 from gateway.model.states import FINAL, Mode, NotificationStatus, Status, Why
+from gateway.model.turns import NEVER
 from gateway.observe.masking import mask_address
 from gateway.storage.contract import AttemptRow, DeliveryRow, DeliveryView, EventView, NotificationView
 
@@ -51,7 +52,7 @@ class DeliveryAnswer(Answer, frozen=True, kw_only=True):
     engagement: list[str]
     attempts: list[AttemptAnswer]
     due_at: str | None
-    """When it is next tried, while it waits; `null` once it is sent or final."""
+    """When it is next tried, while it waits; `null` once it is sent or final, or where only another's fate decides."""
     retry_of: str | None
     created_at: str
     updated_at: str
@@ -161,7 +162,7 @@ def planned(
         detail=row.detail,
         engagement=[],
         attempts=[],
-        due_at=utc(row.due_at) if row.status is Status.HELD else None,
+        due_at=_due(row.due_at) if row.status is Status.HELD else None,
         retry_of=None if row.retry_of is None else ids.show(ids.DELIVERY, row.retry_of),
         created_at=created_at,
         updated_at=created_at,
@@ -186,11 +187,15 @@ def delivery(view: DeliveryView, *, hide: bool = False) -> DeliveryAnswer:
         detail=view.detail,
         engagement=sorted(view.engagement),
         attempts=[attempt(row) for row in view.attempts],
-        due_at=utc(view.due_at) if waiting else None,
+        due_at=_due(view.due_at) if waiting else None,
         retry_of=None if view.retry_of is None else ids.show(ids.DELIVERY, view.retry_of),
         created_at=utc(view.created_at),
         updated_at=utc(view.updated_at),
     )
+
+
+def _due(at_ms: int) -> str | None:
+    return utc(at_ms) if at_ms < NEVER else None
 
 
 def attempt(row: AttemptRow) -> AttemptAnswer:

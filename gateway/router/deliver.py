@@ -24,6 +24,7 @@ from gateway.middleware.retry import RetryRules, Step, after_unknown, classify, 
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
 from gateway.model import ids
 from gateway.model.addresses import match_key
+from gateway.model.collapsing import place_of
 from gateway.model.simulator import outcome_of
 from gateway.model.states import Mode, OnUnknown, Status, Why
 from gateway.render.renderer import RenderFailed
@@ -35,7 +36,7 @@ from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
 from gateway.router.settle import Done
 from gateway.router.standing import word_of
-from gateway.storage.contract import AttemptRow, Claimed, Reservation, Store, StoreUnavailable
+from gateway.storage.contract import AttemptRow, Claimed, Latest, Reservation, Store, StoreUnavailable
 
 FRESH_MS: Final = 1000
 """A consent check younger than this is not repeated: it was made when the request was accepted."""
@@ -66,6 +67,8 @@ class Envelope:
     on_wire: bool = False
     echo: bool = False
     """Its outcome was one call's answer to several deliveries, and the breaker has heard it from another."""
+    stands: Latest | None = None
+    """What stands where this message goes, if it has a `collapse_key`."""
     tried: str | None = None
     """The provider that was last asked to send it, in this claim."""
 
@@ -131,7 +134,8 @@ class Deliver:
         self._log = log
         self._retries = {name: RetryRules.of(rule.retry) for name, rule in rules.channels.items()}
         self._provider = onion([self._door, self._pace, self._render, self._allow], self._send)
-        self._onion = onion([self._retry, self._consent, self._in_use, self._recipient_rate], self._in_turn)
+        layers = [self._retry, self._consent, self._collapse, self._in_use, self._recipient_rate]
+        self._onion = onion(layers, self._in_turn)
 
     def envelope(self, claim: Claimed, *, lease_until: Callable[[], int], checked_at: int = 0) -> Envelope:
         """Put a claim into an envelope. Categories and channels that are configured no more fall back to defaults."""
@@ -155,6 +159,7 @@ class Deliver:
             attempts=tuple(envelope.attempts),
             provider=envelope.tried,
             receipts=envelope.simulated or (handle is not None and handle.receipts),
+            shows=handle is not None and handle.replaces,
             notes=tuple(envelope.notes),
         )
 
@@ -205,7 +210,6 @@ class Deliver:
         at = next_attempt_at(
             self._retries[envelope.channel.name],
             attempts_made=envelope.tries,
-            accepted_at=claim.created_at,
             now=self._clock(),
             deadline=claim.deadline_at,
             after_s=after_s,
@@ -239,6 +243,21 @@ class Deliver:
     def _paused(self, envelope: Envelope) -> bool:
         handles = self._providers.of(envelope.channel.name)
         return bool(handles) and all(handle.standing.paused for handle in handles) and self._leaves(envelope)
+
+    async def _collapse(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Leave a message out that a newer one has replaced meanwhile, and learn what stands where it goes."""
+        claim = envelope.claim
+        news = self._clock() - envelope.checked_at > FRESH_MS
+        shows = any(handle.replaces for handle in self._providers.of(claim.channel))
+        if claim.collapse_key is None or not (news or shows):
+            return await proceed(envelope)
+        place = place_of(claim.project, claim.collapse_key, claim.channel, claim.address)
+        envelope.stands = await self._store.latest(place)
+        # Ids are in the order of time. What may have been sent already must not end as if it had not.
+        newer = envelope.stands is not None and envelope.stands.delivery_id > claim.id
+        if newer and not claim.lost and not claim.unsure:
+            return Dropped(status=Status.SKIPPED, reason=Why.COLLAPSED, detail="replaced by a newer one")
+        return await proceed(envelope)
 
     async def _recipient_rate(self, envelope: Envelope, proceed: Next) -> Verdict:
         claim = envelope.claim
@@ -351,7 +370,7 @@ class Deliver:
         if subject is None:
             raise AssertionError("rendered before it was read")
         try:
-            return self._composer.message(subject, attempt=envelope.tries + 1)
+            return _replacing(envelope, self._composer.message(subject, attempt=envelope.tries + 1))
         except RenderFailed as error:
             return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=str(error))
         except Exception as error:  # noqa: BLE001 - a poison message fails now, not after eight lost leases
@@ -511,6 +530,17 @@ def _record_lost(envelope: Envelope, now: int) -> None:
 
 def _key(claim: Claimed) -> str:
     return match_key(claim.address) if claim.channel == "email" else claim.address
+
+
+def _replacing(envelope: Envelope, message: Message) -> Message:
+    """Hand down what this message replaces, to a provider that can and that showed it; a caller cannot name another."""
+    handle, stands = envelope.provider, envelope.stands
+    if stands is None and "replaces" not in message.options:
+        return message
+    options = {name: value for name, value in message.options.items() if name != "replaces"}
+    if handle is not None and stands is not None and handle.replaces and stands.shown_by == handle.name:
+        options["replaces"] = stands.shown_id
+    return msgspec.structs.replace(message, options=options)
 
 
 def _without_unsubscribing(message: Message) -> Message:

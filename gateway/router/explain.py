@@ -16,6 +16,7 @@ from gateway.middleware import rate_limit
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
 from gateway.model.requests import SendRequest
 from gateway.model.states import Scope, Status, Why
+from gateway.model.turns import NEVER
 from gateway.render.renderer import RenderFailed
 from gateway.router import answers, simulate
 from gateway.router.accept import Accepting
@@ -31,6 +32,9 @@ from gateway.storage.contract import AttachmentRow, Reservation, Store
 Decision = Literal["send", "hold", "skip", "capture", "redirect"]
 
 _NOBODY: Final = UUID(int=0)
+_SENDING: Final = frozenset[Decision]({"send", "redirect"})
+_FALLING_BACK: Final = frozenset[Decision]({"send", "redirect", "hold", "capture"})
+"""What a planned wait comes before. Behind another channel even what would be captured waits, and may not be needed."""
 
 
 class Rendered(answers.Answer, frozen=True, kw_only=True):
@@ -135,8 +139,10 @@ class Explaining:
             self._render(found, request, resolved, planned, rules, now)
             self._stage(found, caller, planned, rules)
             self._provider(found, planned, rules, now)
-            if planned.status is Status.HELD and found.decision in ("send", "redirect"):
-                found.decision, found.reason, found.until = "hold", planned.reason, planned.due_at
+            waits = _FALLING_BACK if planned.reason is Why.FALLBACK else _SENDING
+            if planned.status is Status.HELD and found.decision in waits:
+                until = planned.due_at if planned.due_at < NEVER else None
+                found.decision, found.reason, found.until = "hold", planned.reason, until
         who = resolved.addressees[planned.target.position]
         read = caller.may(Scope.READ)
         shown = msgspec.to_builtins(who) if read else {"user": who.user} if who.user else {}

@@ -6,15 +6,17 @@ what is known of people comes in as `Known`. `accept` and `explain` run this sam
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
 from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held
-from gateway.model.states import OnUnknown, Priority, Status, Why
+from gateway.model.states import WAITING, OnUnknown, Priority, Status, Strategy, Why
+from gateway.model.turns import NEVER
 from gateway.router.rules import CategoryRule, Rules
-from gateway.storage.contract import ForUser, OptOut, SuppressionRow
+from gateway.storage.contract import ForUser, OptOut, SuppressionRow, Turn
 
 
 class Target(ForUser, frozen=True, kw_only=True):
@@ -33,12 +35,14 @@ class Target(ForUser, frozen=True, kw_only=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with every default resolved. Times in Unix ms."""
+    """A request with every default resolved. Times in Unix ms. `escalate_after_ms` is set where `strategy` needs it."""
 
     category: CategoryRule
     priority: Priority
     send_at: int | None
     expires_at: int | None
+    strategy: Strategy = Strategy.ALL
+    escalate_after_ms: int | None = None
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,14 +70,16 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     due_at: int
     deadline_at: int
     on_unknown: OnUnknown
+    turn: Turn | None = None
 
 
 def plan(ask: Ask, targets: Sequence[Target], known: Known, rules: Rules, now: int) -> list[Planned]:
     """Plan every target. Pure; as many results as targets, in order."""
-    return [
+    planned = [
         _planned(ask, target, rules, verdict, now)
         for target, verdict in zip(targets, _verdicts(ask, targets, known, rules, now), strict=True)
     ]
+    return planned if ask.strategy is Strategy.ALL else _in_turn(ask, planned, rules, now)
 
 
 def deadline(ask: Ask, channel: str, rules: Rules, now: int) -> int:
@@ -81,11 +87,66 @@ def deadline(ask: Ask, channel: str, rules: Rules, now: int) -> int:
 
     The earliest of the request's `expires_at`, the category's `expires_after_s`, and the channel's retry budget.
     """
-    start = max(now, ask.send_at or 0)
-    latest = start + rules.channels[channel].retry.budget_s * 1000
+    return min(_start(ask, now) + _budget(channel, rules), _limit(ask, now))
+
+
+def _start(ask: Ask, now: int) -> int:
+    return max(now, ask.send_at or 0)
+
+
+def _budget(channel: str, rules: Rules) -> int:
+    return rules.channels[channel].retry.budget_s * 1000
+
+
+def _limit(ask: Ask, now: int) -> int:
+    """Say after which moment nothing of the request is tried, whatever the channel; `NEVER` where nobody said."""
+    latest = NEVER
     if ask.category.expires_after_ms is not None:
-        latest = min(latest, start + ask.category.expires_after_ms)
+        latest = _start(ask, now) + ask.category.expires_after_ms
     return latest if ask.expires_at is None else min(latest, ask.expires_at)
+
+
+def _in_turn(ask: Ask, planned: Sequence[Planned], rules: Rules, now: int) -> list[Planned]:
+    """Let only the first channel that may go be tried at once; those behind it wait for their turn.
+
+    Several addresses of one channel are one step. A recipient whom only one channel may reach needs no turns.
+    """
+    steps: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for one in planned:
+        if one.status in WAITING:
+            steps[one.target.position].setdefault(one.target.channel, len(steps[one.target.position]))
+    return [
+        _turn(ask, one, tuple(steps[one.target.position]), rules, now)
+        if one.status in WAITING and len(steps[one.target.position]) > 1
+        else one
+        for one in planned
+    ]
+
+
+def _turn(ask: Ask, one: Planned, chain: Sequence[str], rules: Rules, now: int) -> Planned:
+    """Give one delivery its place in a chain of channels."""
+    channel = one.target.channel
+    step = chain.index(channel)
+    budget = _budget(channel, rules)
+    turn = Turn(step=step, strategy=ask.strategy, budget_ms=budget)
+    if step == 0:
+        return msgspec.structs.replace(one, turn=turn)
+    limit = _limit(ask, now)
+    # The time for retries begins when the turn comes; what the request or its category said holds from the start.
+    due, deadline_at, detail = NEVER, limit, f"only if {chain[step - 1]} fails"
+    if ask.escalate_after_ms is not None:
+        due = max(_start(ask, now) + step * ask.escalate_after_ms, one.due_at)
+        deadline_at = min(limit, due + budget)
+        detail = f"unless {' or '.join(chain[:step])} arrives or is acknowledged; at once if {chain[step - 1]} fails"
+    return msgspec.structs.replace(
+        one,
+        status=Status.HELD,
+        reason=Why.FALLBACK,
+        detail=detail,
+        due_at=due,
+        deadline_at=deadline_at,
+        turn=turn,
+    )
 
 
 def _verdicts(
@@ -167,9 +228,18 @@ def notes(planned: Planned, now: int) -> list[RuleNote]:
     found.append(RuleNote("opt_out", "skip" if opted_out else "pass", planned.detail if opted_out else None))
     if opted_out:
         return found
+    if planned.turn is not None:
+        found.append(RuleNote("turn", "hold" if planned.turn.step else "pass", _turn_words(planned, planned.turn)))
+    if planned.deadline_at >= NEVER:
+        found.append(RuleNote("deadline", "pass", "counts from its turn"))
+        return found
     expired = planned.reason is Why.EXPIRED
     left_s = max(0, planned.deadline_at - now) // 1000
     found.append(RuleNote("deadline", "expired" if expired else "pass", f"{left_s} s left"))
     if planned.reason is Why.SCHEDULED:
         found.append(RuleNote("schedule", "hold", "send_at is in the future"))
     return found
+
+
+def _turn_words(planned: Planned, turn: Turn) -> str:
+    return f"{turn.strategy.value}, step {turn.step + 1}: {planned.detail or 'the first'}"

@@ -33,6 +33,8 @@ class ProviderHandle(msgspec.Struct, frozen=True, kw_only=True):
     paced_calls: bool = False
     """Whether its rate counts calls: then `batches` waits for it, once a call."""
     standing: Standing = msgspec.field(default_factory=Standing)
+    replaces: bool = False
+    """Whether a message can be changed once it is shown."""
 
 
 class Providers:

@@ -91,7 +91,8 @@ class Resolver:
         self._email(request, faults)
         self._own_senders(request, faults)
         targets = self._targets(people, stored, channels, explicit=_explicit(request, category), faults=faults)
-        _in_turn(request, category, targets, faults)
+        strategy = request.strategy or (Strategy.ALL if category is None else category.strategy)
+        escalate_after_ms = _escalate_after_ms(request, category, strategy, faults)
         if faults or template is None or category is None:
             raise invalid(faults)
         return Resolved(
@@ -100,6 +101,8 @@ class Resolver:
                 priority=request.priority or category.priority,
                 send_at=None if request.send_at is None else int(request.send_at.timestamp() * 1000),
                 expires_at=None if request.expires_at is None else int(request.expires_at.timestamp() * 1000),
+                strategy=strategy,
+                escalate_after_ms=escalate_after_ms,
             ),
             template=template,
             targets=targets,
@@ -238,15 +241,20 @@ class Resolver:
                 faults.append(Fault(f"overrides.{channel}.from", Code.NOT_ALLOWED, message))
 
 
-def _in_turn(
-    request: SendRequest, category: CategoryRule | None, targets: Sequence[Target], faults: list[Fault]
-) -> None:
-    """Refuse what this version cannot do: writing to all channels at once is not what was asked for."""
-    strategy = request.strategy or (Strategy.ALL if category is None else category.strategy)
-    reached = {(one.position, one.channel) for one in targets if one.address is not None}
-    if strategy is not Strategy.ALL and len(reached) > len({position for position, _ in reached}):
-        message = f"{strategy.value} over several channels is not supported yet; use all, or name one channel"
-        faults.append(Fault("strategy", Code.NOT_ALLOWED, message))
+def _escalate_after_ms(
+    request: SendRequest, category: CategoryRule | None, strategy: Strategy, faults: list[Fault]
+) -> int | None:
+    """Find how long each step waits for the one before it, where the strategy asks for it."""
+    if strategy is not Strategy.ESCALATE:
+        return None
+    after_s = request.escalate_after_s
+    if after_s is None and category is not None:
+        after_s = category.settings.escalate_after_s
+    if after_s is None:
+        message = "say after how many seconds the next channel is tried, here or in the category"
+        faults.append(Fault("escalate_after_s", Code.REQUIRED, message))
+        return None
+    return after_s * 1000
 
 
 def _whom_faults(where: str, one: Recipient, stored: Mapping[str, UserRow]) -> Iterator[Fault]:

@@ -14,8 +14,9 @@ import msgspec
 from channels.contract import Accepted, Message, Reason, Rejected, Retry, Unknown
 from gateway.middleware.contract import Dropped, Held, Kept, Verdict
 from gateway.model.addresses import match_key
+from gateway.model.collapsing import place_of
 from gateway.model.states import FINAL, Status, Why
-from gateway.storage.contract import AttemptRow, CapturedRow, Claimed, Settlement, SuppressionRow
+from gateway.storage.contract import AttemptRow, CapturedRow, Claimed, Settlement, ShownRow, SuppressionRow
 
 _DEAD: Final = frozenset({Reason.ADDRESS_DEAD, Reason.COMPLAINED, Reason.OPTED_OUT})
 """Reasons that speak of the address for ever; every other refusal leaves the address alone."""
@@ -27,13 +28,15 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What delivering came to: the verdict, the tries it took, and what is worth recording beside it.
 
-    `provider` is the last one tried; `receipts` says whether it reports arrival later.
+    `provider` is the last one tried; `receipts` says whether it reports arrival later, `shows` whether it could replace
+    this message by a newer one.
     """
 
     verdict: Verdict
     attempts: tuple[AttemptRow, ...] = ()
     provider: str | None = None
     receipts: bool = False
+    shows: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -44,7 +47,9 @@ def settle(claim: Claimed, done: Done, now: int, *, raw: Callable[[Message], byt
         case Accepted():
             final = not done.receipts
             detail = _joined(verdict.detail, done.notes)
-            return _settlement(claim, done, now, Status.SENT, None, detail, final, provider_id=verdict.provider_id)
+            shown = _shown(claim, done, verdict)
+            id_ = verdict.provider_id
+            return _settlement(claim, done, now, Status.SENT, None, detail, final, provider_id=id_, shown=shown)
         case Retry() | Rejected():
             return _settlement(
                 claim,
@@ -117,6 +122,7 @@ def _settlement(
     provider_id: str | None = None,
     captured: CapturedRow | None = None,
     suppress: SuppressionRow | None = None,
+    shown: ShownRow | None = None,
 ) -> Settlement:
     return Settlement(
         id=claim.id,
@@ -133,6 +139,7 @@ def _settlement(
         attempts=done.attempts,
         captured=captured,
         suppress=suppress,
+        shown=shown,
         now=now,
     )
 
@@ -147,6 +154,17 @@ def _suppression(claim: Claimed, done: Done, verdict: Retry | Rejected, now: int
         source=done.provider or "gateway",
         detail=None if verdict.detail is None else verdict.detail[:_DETAIL_CHARS],
         created_at=now,
+    )
+
+
+def _shown(claim: Claimed, done: Done, verdict: Accepted) -> ShownRow | None:
+    if not done.shows or claim.collapse_key is None or done.provider is None or verdict.provider_id is None:
+        return None
+    return ShownRow(
+        place=place_of(claim.project, claim.collapse_key, claim.channel, claim.address),
+        delivery_id=claim.id,
+        provider=done.provider,
+        provider_id=verdict.provider_id,
     )
 
 

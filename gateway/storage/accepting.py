@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, NotificationStatus
-from gateway.storage import ledger, suppressions
+from gateway.storage import collapsing, ledger, suppressions, turns
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import (
     Acceptance,
@@ -130,6 +130,8 @@ _INSERT_DELIVERIES: Final = insert_into(
         retry_of=Kind.ID,
         created_at=Kind.INT,
         updated_at=Kind.INT,
+        step=Kind.INT,
+        strategy=Kind.TEXT,
         address_id=Kind.ID,
     ),
 )
@@ -190,6 +192,7 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
     deliveries: list[Values] = []
     queue: list[Values] = []
     entries: list[ledger.Entry] = []
+    waiting: list[tuple[DeliveryRow, int]] = []
     done: list[tuple[UUID, int]] = []
     for acceptance in new:
         row = acceptance.notification
@@ -204,6 +207,8 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
             deliveries.append(_delivery_values(delivery, row.id, row.project, row.category, row.created_at))
             if delivery.status in WAITING:
                 queue.append(_queue_values(delivery))
+            if delivery.turn is not None:
+                waiting.append((delivery, row.created_at))
             entries.append(_entry(delivery, row.id, row.project, row.created_at))
     run(conn, _INSERT_NOTIFICATIONS, notifications)
     run(conn, _INSERT_REQUESTS, requests)
@@ -211,6 +216,10 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
     run(conn, _INSERT_ATTACHMENTS, files)
     run(conn, _INSERT_DELIVERIES, deliveries)
     run(conn, _INSERT_QUEUE, queue)
+    turns.keep(conn, waiting)
+    if new:
+        collapsed = collapsing.replace(conn, new, max(one.notification.created_at for one in new))
+        ledger.record(conn, books, collapsed)
     ledger.write_completions(conn, books, done)
     ledger.count(conn, books, entries)
     return results
@@ -372,6 +381,8 @@ def _delivery_values(row: DeliveryRow, notification_id: UUID, project: str, cate
         row.retry_of,
         now,
         now,
+        None if row.turn is None else row.turn.step,
+        None if row.turn is None else row.turn.strategy,
         row.address_id,
     )
 

@@ -5,7 +5,7 @@ Owns `cancel`. A delivery in a worker's hands goes on; everything else that wait
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -35,10 +35,10 @@ _LEAVE_QUEUE: Final = Batch("DELETE FROM queue WHERE delivery_id IN (SELECT id F
 
 _END: Final = Batch(
     """
-    UPDATE deliveries SET status = v.status, final = TRUE, reason = v.reason, detail = NULL, updated_at = v.now
+    UPDATE deliveries SET status = v.status, final = TRUE, reason = v.reason, detail = v.detail, updated_at = v.now
     FROM v WHERE deliveries.id = v.id
     """,
-    columns(id=Kind.ID, status=Kind.TEXT, reason=Kind.TEXT, now=Kind.INT),
+    columns(id=Kind.ID, status=Kind.TEXT, reason=Kind.TEXT, detail=Kind.TEXT, now=Kind.INT),
 )
 
 _CLOSE: Final = Query(
@@ -75,11 +75,20 @@ def cancel(conn: Connection, notification_id: UUID, now: int, *, books: Books) -
     return answers
 
 
-def end(conn: Connection, deliveries: Sequence[UUID], status: Status, why: Why, now: int) -> None:
+def end(
+    conn: Connection,
+    deliveries: Sequence[UUID],
+    status: Status,
+    why: Why,
+    now: int,
+    *,
+    details: Mapping[UUID, str] | None = None,
+) -> None:
     """End waiting deliveries by rule: out of the queue, final."""
+    words = details or {}
     ordered = sorted(deliveries)
     run(conn, _LEAVE_QUEUE, [(id_,) for id_ in ordered])
-    run(conn, _END, [(id_, status, why, now) for id_ in ordered])
+    run(conn, _END, [(id_, status, why, words.get(id_), now) for id_ in ordered])
 
 
 def _close(

@@ -49,7 +49,7 @@ _LOAD: Final = Batch(
     """
     SELECT d.id, d.notification_id, n.project, n.mode, d.channel, d.lane, n.category, n.template_key,
            n.template_version, n.reference, r.request, n.has_attachments, d.address, d.user_id, d.recipient, d.status,
-           d.created_at, d.due_at, d.deadline_at, d.on_unknown, n.created_at, d.address_id
+           d.created_at, d.due_at, d.deadline_at, d.on_unknown, n.created_at, d.address_id, n.collapse_key
     FROM v
     JOIN deliveries AS d ON d.id = v.id
     JOIN notifications AS n ON n.id = d.notification_id
@@ -215,4 +215,5 @@ def _claimed(queued: Values, row: Sequence[Any]) -> Claimed:
         on_unknown=OnUnknown(row[19]),
         notification_created_at=row[20],
         address_id=None if row[21] is None else uuid_of(row[21]),
+        collapse_key=row[22],
     )

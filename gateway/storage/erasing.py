@@ -134,6 +134,12 @@ PLACES: Final = (
         ),
     ),
     Place(
+        "collapsing",
+        ("place",),
+        By.DELIVERY,
+        Batch("DELETE FROM collapsing WHERE delivery_id IN (SELECT id FROM v) RETURNING place", _DELIVERY),
+    ),
+    Place(
         "requests",
         ("request",),
         By.ALONE,
@@ -214,8 +220,10 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "deliveries": (
         *("id", "notification_id", "project", "category", "channel", "lane", "position", "first_status"),
         *("first_reason", "status", "final", "reason", "provider", "provider_id", "engagement", "due_at"),
-        *("deadline_at", "on_unknown", "retry_of", "created_at", "updated_at"),
+        *("deadline_at", "on_unknown", "retry_of", "created_at", "updated_at", "step", "strategy"),
     ),
+    "turns": ("delivery_id", "budget_ms", "look_at"),
+    "collapsing": ("delivery_id", "replaced_id", "shown_by", "shown_id"),
     "queue": (
         *("delivery_id", "lane", "due_at", "deadline_at", "leased_by", "token", "attempts", "losses", "granted"),
         "unsure",

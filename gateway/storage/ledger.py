@@ -83,6 +83,8 @@ class Entry(NamedTuple):
     closed: bool
     type: str | None = None
     """The event's type where it is not `delivery.<status>`: an engagement changes no status and is not counted."""
+    chain: tuple[int, int] | None = None
+    """Its position and step, where several channels go in turn: others may wait for what becomes of it."""
 
 
 class Books:

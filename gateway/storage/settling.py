@@ -7,21 +7,21 @@ rows that passed it, in a fixed number of statements whatever the size of the ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, Status
-from gateway.storage import captured, ledger, people, status, suppressions
+from gateway.storage import captured, collapsing, ledger, people, status, suppressions, turns
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import AttemptRow, Settlement
 from gateway.storage.ledger import Books
 
 _HELD_TOKENS: Final = Batch(
     """
-    SELECT q.delivery_id, q.token, d.notification_id, d.project, d.channel, d.user_id
+    SELECT q.delivery_id, q.token, d.notification_id, d.project, d.channel, d.user_id, d.position, d.step
     FROM v
     JOIN queue AS q ON q.delivery_id = v.id
     JOIN deliveries AS d ON d.id = v.id
@@ -84,13 +84,20 @@ _WAIT_AGAIN: Final = Batch(
 _LEAVE_QUEUE: Final = Batch("DELETE FROM queue WHERE delivery_id IN (SELECT id FROM v)", columns(id=Kind.ID))
 
 
+class Settled(NamedTuple):
+    """Whether a settlement was written, and the lanes in which something came due by the batch it was in."""
+
+    kept: bool
+    due: frozenset[str] = frozenset()
+
+
 def settle(
     conn: Connection,
     settlements: Sequence[Settlement],
     *,
     books: Books,
-) -> list[bool]:
-    """Write those whose lease is still held; the others answer `False` and leave nothing."""
+) -> list[Settled]:
+    """Write those whose lease is still held; the others answer that they were not, and leave nothing."""
     held = {
         uuid_of(row[0]): row for row in run(conn, _HELD_TOKENS, [(id_,) for id_ in sorted({s.id for s in settlements})])
     }
@@ -103,9 +110,8 @@ def settle(
         if good and row is not None:
             kept.append((settlement, row))
             del held[settlement.id]
-    if kept:
-        _write(conn, kept, books=books)
-    return answers
+    due = frozenset(_write(conn, kept, books=books) if kept else ())
+    return [Settled(good, due) for good in answers]
 
 
 def leave_queue(conn: Connection, ids: Sequence[UUID]) -> None:
@@ -118,7 +124,7 @@ def _write(
     kept: Sequence[tuple[Settlement, Values]],
     *,
     books: Books,
-) -> None:
+) -> set[str]:
     # In the order of ids everywhere, so that two transactions lock rows in the same order.
     ordered = sorted(kept, key=lambda pair: pair[0].id)
     run(conn, _UPDATE_DELIVERIES, [_delivery_values(settlement) for settlement, _ in ordered])
@@ -132,13 +138,18 @@ def _write(
     captured.keep(conn, [s.captured for s, _ in ordered if s.captured is not None])
     suppressions.add(conn, [s.suppress for s, _ in ordered if s.suppress is not None])
     people.retire(conn, [(row[5], s.suppress) for s, row in ordered if s.suppress is not None])
-    ledger.record(conn, books, [_entry(settlement, row) for settlement, row in ordered])
+    collapsing.show(conn, [s.shown for s, _ in ordered if s.shown is not None])
+    due: set[str] = set()
+    entries = [_entry(settlement, row) for settlement, row in ordered]
+    ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])
     status.catch_up(
         conn,
         [(s.id, s.provider, s.provider_id) for s, _ in ordered],
         max(s.now for s, _ in ordered),
         books=books,
+        due=due,
     )
+    return due
 
 
 def _delivery_values(settlement: Settlement) -> Values:
@@ -196,4 +207,5 @@ def _entry(settlement: Settlement, row: Sequence[Any]) -> ledger.Entry:
         detail=settlement.detail,
         at=settlement.now,
         closed=settlement.final,
+        chain=None if row[7] is None else (row[6], row[7]),
     )

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import FINAL, Engagement, Status, Why, may_follow
-from gateway.storage import ledger, people, suppressions
+from gateway.storage import ledger, people, suppressions, turns
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
 from gateway.storage.contract import StatusChange, SuppressionRow
 from gateway.storage.ledger import Books
@@ -51,7 +51,7 @@ _LOCK_QUEUE: Final = Batch(
 _LOCK_DELIVERIES: Final = Batch(
     """
     SELECT d.id, d.notification_id, d.project, d.channel, d.address, d.provider, d.status, d.final, d.reason, d.detail,
-           d.engagement, d.user_id
+           d.engagement, d.user_id, d.position, d.step
     FROM v JOIN deliveries AS d ON d.id = v.id
     ORDER BY d.id {lock d}
     """,
@@ -157,6 +157,8 @@ class Standing(NamedTuple):
     detail: str | None
     engagement: tuple[str, ...]
     user_id: str | None
+    chain: tuple[int, int] | None = None
+    """Its position and step, where several channels go in turn."""
 
 
 def moved(standing: Standing, change: StatusChange) -> Standing | None:
@@ -205,12 +207,16 @@ def apply_status(
     now: int,
     *,
     books: Books,
+    due: set[str],
 ) -> int:
-    """Apply what can be applied, keep what comes too early; answers how many reports changed something."""
+    """Apply what can be applied, keep what comes too early; answers how many reports changed something.
+
+    The lanes in which something came due by it are added to `due`.
+    """
     good, early = _sort_out(conn, [change for change in changes if change.due_at <= now])
     later = [(change, change.due_at) for change in changes if change.due_at > now]
     _keep(conn, [*later, *((change, now + _LOOK_AGAIN_MS) for change in early)], now)
-    return _apply(conn, good, now, books=books)
+    return _apply(conn, good, now, books=books, due=due)
 
 
 def apply_due(
@@ -219,13 +225,14 @@ def apply_due(
     limit: int,
     *,
     books: Books,
+    due: set[str],
 ) -> tuple[int, int]:
     """Look at kept reports whose time has come; answers how many were looked at and how many changed something."""
     changes = [_change(row) for row in ask(conn, _TO_LOOK_AT, now, limit)]
     good, early = _sort_out(conn, changes)
     _delete(conn, [change for _, change in good])
     _keep(conn, [(change, now + min(max(now - change.at, _LOOK_AGAIN_MS), _LOOK_LATE_MS)) for change in early], now)
-    return len(changes), _apply(conn, good, now, books=books)
+    return len(changes), _apply(conn, good, now, books=books, due=due)
 
 
 def catch_up(
@@ -234,6 +241,7 @@ def catch_up(
     now: int,
     *,
     books: Books,
+    due: set[str],
 ) -> None:
     """Apply the reports that arrived before these settlements (delivery, provider, provider's id)."""
     if not ask(conn, _ANY_EARLY):
@@ -250,7 +258,7 @@ def catch_up(
             early.append((by_provider_id[change.provider, change.provider_id or ""], change))
     if early:
         _delete(conn, [change for _, change in early])
-        _apply(conn, early, now, books=books)
+        _apply(conn, early, now, books=books, due=due)
 
 
 def await_receipts(conn: Connection, sent: Sequence[tuple[UUID, int]]) -> None:
@@ -308,6 +316,7 @@ def _apply(
     now: int,
     *,
     books: Books,
+    due: set[str],
 ) -> int:
     if not changes:
         return 0
@@ -333,7 +342,7 @@ def _apply(
     _write(conn, before, after, now)
     suppressions.add(conn, [row for _, row in suppress])
     people.retire(conn, suppress)
-    ledger.record(conn, books, entries)
+    ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])
     return len(entries)
 
 
@@ -373,6 +382,7 @@ def _entry(before: Standing, after: Standing, change: StatusChange, now: int) ->
         at=now,
         closed=after.final and not before.final,
         type=f"delivery.{change.type}" if engaged else None,
+        chain=after.chain,
     )
 
 
@@ -423,6 +433,7 @@ def _standing(row: Sequence[Any]) -> Standing:
         detail=row[9],
         engagement=tuple(row[10].split(",")) if row[10] else (),
         user_id=row[11],
+        chain=None if row[13] is None else (row[12], row[13]),
     )
 
 

@@ -30,9 +30,11 @@ from gateway.storage import (
     status,
     suppressions,
     templates,
+    turns,
     upkeep,
 )
 from gateway.storage.claiming import Claim
+from gateway.storage.collapsing_verbs import CollapseVerbs
 from gateway.storage.contract import (
     Acceptance,
     AcceptResult,
@@ -69,6 +71,7 @@ from gateway.storage.personal_verbs import PersonalVerbs
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.providers_verbs import ProviderVerbs
 from gateway.storage.sqlite import SqliteDatabase
+from gateway.storage.turns_verbs import TurnVerbs
 
 SIMULATOR: Final = "simulator"
 """The simulated provider's name: what it reports suppresses nobody."""
@@ -84,7 +87,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs):
+class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs, TurnVerbs, CollapseVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(
@@ -116,7 +119,7 @@ class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs):
         )
         self._recall: Verb[Asked, AcceptResult | None] = Verb("recall", accepting.recall)
         self._claim: Verb[Claim, list[Claimed]] = Verb("claim", claiming.claim)
-        self._settle: Verb[Settlement, bool] = Verb("settle", partial(settling.settle, books=books))
+        self._settle: Verb[Settlement, settling.Settled] = Verb("settle", partial(settling.settle, books=books))
         self._reserve: Verb[Reservation, int] = Verb("reserve", pacing.reserve)
         self._suppressed: Verb[Collection[tuple[str, str]], list[SuppressionRow]] = Verb(
             "suppressed",
@@ -184,7 +187,9 @@ class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs):
 
     async def settle(self, settlement: Settlement) -> bool:
         """Record what became of a claim."""
-        return await self._db.gather_write(self._settle, settlement)
+        settled = await self._db.gather_write(self._settle, settlement)
+        self._tell(settled.due)
+        return settled.kept
 
     async def renew(self, claims: Sequence[tuple[UUID, int]], until: int) -> set[UUID]:
         """Prolong leases that are still held."""
@@ -258,7 +263,11 @@ class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs):
 
     async def apply_status(self, changes: Sequence[StatusChange], now: int) -> int:
         """Apply provider events."""
-        return await self._db.write(lambda conn: status.apply_status(conn, changes, now, books=self._books))
+        due: set[str] = set()
+        books = self._books
+        number = await self._db.write(lambda conn: status.apply_status(conn, changes, now, books=books, due=due))
+        self._tell(due)
+        return number
 
     # read
 
@@ -351,9 +360,13 @@ class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs):
     async def upkeep(self, rules: UpkeepRules, now: int) -> UpkeepReport:
         """Do one small round of housekeeping: each step a short transaction of its own, so that others come between."""
         books, most, write = self._books, rules.slice, self._db.write
-        expired = await write(lambda conn: upkeep.expire(conn, now, most, books=books))
-        finalised = await write(lambda conn: upkeep.finalise(conn, rules.receipts_before, now, most, books=books))
-        looked, applied = await write(lambda conn: status.apply_due(conn, now, most, books=books))
+        due: set[str] = set()
+        expired = await write(lambda conn: upkeep.expire(conn, now, most, books=books, due=due))
+        before = rules.receipts_before
+        finalised = await write(lambda conn: upkeep.finalise(conn, before, now, most, books=books, due=due))
+        looked, applied = await write(lambda conn: status.apply_due(conn, now, most, books=books, due=due))
+        turned = await write(lambda conn: turns.look_again(conn, now, most, books=books, due=due))
+        self._tell(due)
         blanked = await write(lambda conn: upkeep.blank(conn, rules))
         deleted = await write(lambda conn: upkeep.delete(conn, rules))
         trimmed = await write(lambda conn: upkeep.trim_captured(conn, rules))
@@ -365,7 +378,7 @@ class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs):
             finalised=finalised,
             deleted=deleted,
             events_applied=applied,
-            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped) >= most,
+            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped, turned) >= most,
         )
 
     async def depths(self, now: int) -> list[LaneDepth]:

@@ -7,13 +7,13 @@ found through an index, so that a step with nothing to do costs next to nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from gateway.model.states import Status, Why
-from gateway.storage import cancelling, ledger, status
+from gateway.storage import cancelling, ledger, status, turns
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, run, uuid_of
 from gateway.storage.contract import UpkeepRules
 from gateway.storage.ledger import Books
@@ -29,7 +29,7 @@ _IDS: Final = columns(id=Kind.ID)
 
 _PAST_DEADLINE: Final = Query(
     """
-    SELECT q.delivery_id, d.notification_id, d.project, d.channel, d.provider
+    SELECT q.delivery_id, d.notification_id, d.project, d.channel, d.provider, d.position, d.step
     FROM queue AS q JOIN deliveries AS d ON d.id = q.delivery_id
     WHERE q.deadline_at <= $1 AND q.leased_by IS NULL AND NOT q.unsure
     ORDER BY q.deadline_at LIMIT $2 {lock q skip}
@@ -43,7 +43,8 @@ _WITHOUT_RECEIPT: Final = Query(
 _FINALISE: Final = Batch(
     """
     UPDATE deliveries SET final = TRUE FROM v WHERE deliveries.id = v.id AND NOT final
-    RETURNING deliveries.notification_id
+    RETURNING deliveries.notification_id, deliveries.id, deliveries.project, deliveries.channel, deliveries.provider,
+              deliveries.status, deliveries.position, deliveries.step
     """,
     _IDS,
 )
@@ -76,6 +77,11 @@ _BLANK: Final = (
 )
 
 _DELETE: Final = (
+    Batch(
+        "DELETE FROM collapsing WHERE delivery_id IN"
+        " (SELECT d.id FROM v JOIN deliveries AS d ON d.notification_id = v.id)",
+        _IDS,
+    ),
     Batch(
         "DELETE FROM attempts WHERE delivery_id IN"
         " (SELECT d.id FROM v JOIN deliveries AS d ON d.notification_id = v.id)",
@@ -114,8 +120,8 @@ _FORGET_REPORTS: Final = Query(
 _FORGET_COUNTS: Final = Query("DELETE FROM counts WHERE hour < $1")
 
 
-def expire(conn: Connection, now: int, limit: int, *, books: Books) -> int:
-    """End what is past its deadline and in nobody's hands; answers how many."""
+def expire(conn: Connection, now: int, limit: int, *, books: Books, due: set[str]) -> int:
+    """End what is past its deadline and in nobody's hands; answers how many. `due` gets the lanes of what follows."""
     rows = ask(conn, _PAST_DEADLINE, now, limit)
     cancelling.end(conn, [uuid_of(row[0]) for row in rows], Status.EXPIRED, Why.EXPIRED, now)
     entries = [
@@ -130,23 +136,44 @@ def expire(conn: Connection, now: int, limit: int, *, books: Books) -> int:
             detail=None,
             at=now,
             closed=True,
+            chain=None if row[6] is None else (row[5], row[6]),
         )
         for row in rows
     ]
-    ledger.record(conn, books, entries)
+    ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])
     return len(rows)
 
 
-def finalise(conn: Connection, before: int, now: int, limit: int, *, books: Books) -> int:
+def finalise(conn: Connection, before: int, now: int, limit: int, *, books: Books, due: set[str]) -> int:
     """Make final what was sent before then and never confirmed; answers how many."""
     ids = sorted(uuid_of(row[0]) for row in ask(conn, _WITHOUT_RECEIPT, before, limit))
     closed: dict[UUID, tuple[int, int]] = {}
-    for (raw,) in run(conn, _FINALISE, [(id_,) for id_ in ids]):
-        notification_id = uuid_of(raw)
+    ended: list[ledger.Entry] = []
+    for row in run(conn, _FINALISE, [(id_,) for id_ in ids]):
+        notification_id = uuid_of(row[0])
         closed[notification_id] = (closed.get(notification_id, (0, now))[0] + 1, now)
+        ended.append(_ended(row, now))
     status.stop_waiting(conn, ids)
+    ledger.record(conn, books, turns.followers(conn, ended, due))
     ledger.write_completions(conn, books, ledger.close(conn, closed))
     return len(ids)
+
+
+def _ended(row: Sequence[Any], now: int) -> ledger.Entry:
+    """Say that a delivery is final in a status it had before: for those behind it, not for the ledger."""
+    return ledger.Entry(
+        notification_id=uuid_of(row[0]),
+        delivery_id=uuid_of(row[1]),
+        project=row[2],
+        channel=row[3],
+        provider=row[4],
+        status=row[5],
+        reason=None,
+        detail=None,
+        at=now,
+        closed=True,
+        chain=None if row[7] is None else (row[6], row[7]),
+    )
 
 
 def blank(conn: Connection, rules: UpkeepRules) -> int:

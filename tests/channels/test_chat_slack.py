@@ -217,6 +217,17 @@ class TestSlackBot(HttpChannelContract):
             },
         ),
         GoldenRequest(
+            "a newer message of the same collapse key",
+            slack(to="#ops", options={"collapse_key": "disk", "replaces": "C7:1503435956.000247"}),
+            "/chat.update",
+            json={
+                "channel": "C7",
+                "ts": "1503435956.000247",
+                "text": "private-body",
+                "blocks": [section("private-body")],
+            },
+        ),
+        GoldenRequest(
             "an update by provider id",
             slack(to="#ops", options={"update_ts": "C7:1503435956.000247"}),
             "/chat.update",
@@ -473,6 +484,33 @@ async def test_an_error_of_a_webhook_with_an_update_says_that_it_is_a_new_messag
         outcome = await channel.send(slack(to=server.url + "/services/T0", options={"update_ts": "C7:1.2"}))
     assert isinstance(outcome, Accepted)
     assert "new one" in (outcome.detail or "")
+
+
+REPLACING = slack(to="#ops", options={"replaces": "C7:1.2"})
+
+
+@pytest.mark.parametrize("why", ["message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found"])
+async def test_what_cannot_be_changed_any_more_is_posted_anew(why):
+    async with bot({"POST /api/chat.update": error(why), "*": POSTED}) as (channel, server):
+        assert isinstance(await channel.send(REPLACING), Accepted)
+        assert [request.target.rpartition(".")[2] for request in server.requests] == ["update", "postMessage"]
+
+
+@pytest.mark.parametrize("answer", [error("ratelimited"), error("invalid_auth"), error("fatal_error"), Do.CLOSE])
+async def test_any_other_end_of_a_change_is_the_outcome_and_nothing_is_posted_twice(answer):
+    async with bot({"POST /api/chat.update": answer, "*": POSTED}) as (channel, server):
+        assert not isinstance(await channel.send(REPLACING), Accepted)
+        assert len(server.requests) == 1
+
+
+async def test_an_answer_in_a_thread_is_never_changed_and_a_webhook_cannot():
+    async with bot(POSTED) as (channel, server):
+        await channel.send(slack(to="#ops", options={"replaces": "C7:1.2", "thread_ts": "1.1"}))
+        assert [request.target.rpartition(".")[2] for request in server.requests] == ["postMessage"]
+        assert channel.limits.replaces
+    hooks = SlackChannel(SlackSettings(), Recorder().tools)
+    assert not hooks.limits.replaces
+    await hooks.aclose()
 
 
 async def test_check_asks_whose_token_it_is():

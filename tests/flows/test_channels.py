@@ -162,13 +162,3 @@ async def test_a_number_that_is_none_is_refused_at_once(tmp_path: Path):
         answer = await gw.post({"phone": "0151 1234"}, channels=["sms"])
         assert answer.status_code == 422
         assert [one["field"] for one in answer.json()["errors"]] == ["to[0].phone"]
-
-
-async def test_several_channels_in_turn_are_refused_rather_than_all_written_to(tmp_path: Path):
-    async with HttpServer(answering) as server, running_gateway(tmp_path, config(server.url)) as gw:
-        people = {"email": "ada@example.com", "slack": "ops"}
-        for strategy in ("first_success", "escalate"):
-            answer = await gw.post(people, channels=["email", "slack"], strategy=strategy)
-            assert [(one["field"], one["code"]) for one in answer.json()["errors"]] == [("strategy", "not_allowed")]
-            assert (await gw.post(people, channels=["slack"], strategy=strategy)).status_code == 202
-        assert {request.target for request in server.requests} <= {"/api/chat.postMessage"}

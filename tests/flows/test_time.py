@@ -64,6 +64,17 @@ async def test_a_send_in_the_future_waits_for_its_time(tmp_path):
         assert len(server.messages) == 1
 
 
+async def test_a_send_scheduled_beyond_the_retry_budget_is_still_tried_again(tmp_path):
+    busy = Behaviour(on={"mail": ["450 4.2.1 busy", "250 2.1.0 OK"]})
+    config = {"channels": {"email": {"retry": {"budget_s": 600}}}}
+    async with SmtpServer(busy) as server, running_gateway(tmp_path, smtp(server, **config)) as gw:
+        answer = await gw.send(send_at=at(gw, 3600))
+        gw.clock.advance(3601)
+        await gw.held(answer, "retry", attempts=1)
+        gw.clock.advance(60)
+        assert (await gw.final(answer))["status"] == "sent"
+
+
 async def test_what_is_too_late_expires_unsent(tmp_path):
     busy = Behaviour(on={"mail": "450 4.2.1 busy"})
     async with SmtpServer(busy) as server, running_gateway(tmp_path, smtp(server)) as gw:

@@ -173,11 +173,14 @@ async def test_nothing_of_an_erased_person_is_left_in_any_table(store: SqlStore,
     before = await store._db.read(everything)
     tables = {line.split(" ", 1)[0] for line in before.splitlines() if CANARY in line}
     wanted = {place.table for place in erasing.PLACES} | set(erasing.REWRITTEN)
-    assert wanted <= tables, "the test must fill what it wants to see emptied"
+    hashed = {"collapsing"}  # an address stands there as a hash, which no canary shows
+    assert wanted - hashed <= tables, "the test must fill what it wants to see emptied"
+    assert "\ncollapsing " in before
     erased = await store.erase_user(f"user-{CANARY}", rows.clock.now)
     assert erased is not None
     after = await store._db.read(everything)
     assert [line for line in after.splitlines() if CANARY in line.lower()] == []
+    assert "\ncollapsing " not in after
     assert (erased.cancelled, erased.scrubbed) == (2, True)
     assert set(erased.removed) >= {table for table, count in erased.removed.items() if count}
     counts = {

@@ -16,6 +16,7 @@ from gateway.storage import (
     bulk,
     cancelling,
     claiming,
+    collapsing,
     erasing,
     figures,
     ledger,
@@ -26,6 +27,7 @@ from gateway.storage import (
     settling,
     suppressions,
     telling,
+    turns,
     upkeep,
 )
 from gateway.storage import status as reports
@@ -45,6 +47,7 @@ BATCHES: dict[str, Batch] = (
             accepting,
             cancelling,
             claiming,
+            collapsing,
             erasing,
             ledger,
             pacing,
@@ -55,6 +58,7 @@ BATCHES: dict[str, Batch] = (
             reports,
             suppressions,
             telling,
+            turns,
         )
         for name, statement in vars(module).items()
         if isinstance(statement, Batch) and "POSTGRES" not in name
@@ -214,6 +218,7 @@ QUERIES = [
     (upkeep._WITHOUT_RECEIPT, (5, 10), "awaiting_receipt_by_since"),
     (upkeep._FORGET_REPORTS, (5, 10), "status_changes_by_received"),
     (reports._TO_LOOK_AT, (5, 10), "status_changes_by_look"),
+    (turns._TO_LOOK_AT, (5, 10), "turns_by_look"),
     (figures._DEPTHS, (5, 100), "queue_by_due"),
     (claiming._pick_sqlite(2), (LANE, 5, 10, "sms:bulk", 5, 10), "queue_by_due"),
 ]

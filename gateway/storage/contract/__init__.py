@@ -4,6 +4,7 @@ Owns the rows and the promise of each verb. Refuses to know SQL, HTTP or any cha
 here; what stands in which file is the contract's own affair.
 """
 
+from gateway.storage.contract.collapsing import CollapseStore, Latest
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
 from gateway.storage.contract.people import (
     ADDRESSES_MOST,
@@ -48,15 +49,18 @@ from gateway.storage.contract.rows import (
     Reservation,
     Row,
     Settlement,
+    ShownRow,
     StatRow,
     StatusChange,
     Stored,
     Suppressed,
     SuppressionRow,
+    Turn,
     UpkeepReport,
     UpkeepRules,
 )
 from gateway.storage.contract.store import Store
+from gateway.storage.contract.turns import TurnStore
 
 __all__ = [
     "ADDRESSES_MOST",
@@ -70,6 +74,7 @@ __all__ = [
     "CapturedFilter",
     "CapturedRow",
     "Claimed",
+    "CollapseStore",
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
@@ -81,6 +86,7 @@ __all__ = [
     "KeyReused",
     "KeyRow",
     "LaneDepth",
+    "Latest",
     "Lease",
     "NotificationFilter",
     "NotificationRow",
@@ -99,6 +105,7 @@ __all__ = [
     "Reservation",
     "Row",
     "Settlement",
+    "ShownRow",
     "StatRow",
     "StatusChange",
     "Store",
@@ -108,6 +115,8 @@ __all__ = [
     "Suppressed",
     "SuppressionRow",
     "TooManyAddresses",
+    "Turn",
+    "TurnStore",
     "UpkeepReport",
     "UpkeepRules",
     "UserFilter",

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.model.states import Engagement, Mode, NotificationStatus, OnUnknown, Scope, Status, Why
+from gateway.model.states import Engagement, Mode, NotificationStatus, OnUnknown, Scope, Status, Strategy, Why
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -35,6 +35,18 @@ class Lease(Row, frozen=True, kw_only=True):
 
     worker: str
     until: int
+
+
+class Turn(Row, frozen=True, kw_only=True):
+    """A delivery's place where several channels of one recipient go in turn.
+
+    Those of one notification and `position` are a chain (`gateway.model.turns`). One that waits for its turn is `held`
+    for `fallback`; it may be tried for `budget_ms` once its turn has come.
+    """
+
+    step: int
+    strategy: Strategy
+    budget_ms: int
 
 
 class ForUser(Row, frozen=True, kw_only=True):
@@ -72,6 +84,7 @@ class DeliveryRow(ForUser, frozen=True, kw_only=True):
     on_unknown: OnUnknown
     retry_of: UUID | None = None
     lease: Lease | None = None
+    turn: Turn | None = None
 
 
 class Idempotency(Row, frozen=True, kw_only=True):
@@ -179,6 +192,7 @@ class Claimed(ForUser, frozen=True, kw_only=True):
     on_unknown: OnUnknown
     notification_created_at: int
     unsure: bool = False
+    collapse_key: str | None = None
 
 
 class AttemptRow(Row, frozen=True, kw_only=True):
@@ -226,6 +240,15 @@ class SuppressionRow(Row, frozen=True, kw_only=True):
     created_at: int
 
 
+class ShownRow(Row, frozen=True, kw_only=True):
+    """A message that now stands at a place where a newer one can replace it."""
+
+    place: bytes
+    delivery_id: UUID
+    provider: str
+    provider_id: str
+
+
 OptOut = tuple[str, str, str]
 """Channel, address (as suppressions are looked up) and category."""
 
@@ -261,6 +284,7 @@ class Settlement(Row, frozen=True, kw_only=True):
     attempts: tuple[AttemptRow, ...] = ()
     captured: CapturedRow | None = None
     suppress: SuppressionRow | None = None
+    shown: ShownRow | None = None
     now: int
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from gateway.storage.contract.collapsing import CollapseStore
 from gateway.storage.contract.people import PeopleStore
 from gateway.storage.contract.personal import PersonalStore
 from gateway.storage.contract.providers import ProviderStore
@@ -41,9 +42,10 @@ from gateway.storage.contract.rows import (
     UpkeepReport,
     UpkeepRules,
 )
+from gateway.storage.contract.turns import TurnStore
 
 
-class Store(PeopleStore, PersonalStore, ProviderStore, Protocol):
+class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life
@@ -68,7 +70,8 @@ class Store(PeopleStore, PersonalStore, ProviderStore, Protocol):
         """Store a notification, its deliveries and queue rows.
 
         Twice the same idempotency key, even within one batch of concurrent calls: the second is a replay. What is
-        presumed clear is looked up in the same transaction; that is cheaper than a question before each request.
+        presumed clear is looked up in the same transaction; that is cheaper than a question before each request. What
+        waits for the same address under the same `collapse_key` ends `collapsed`, with what waits behind it.
         """
         ...
 
@@ -92,7 +95,8 @@ class Store(PeopleStore, PersonalStore, ProviderStore, Protocol):
         """Record what became of a claim (gathers; writes). `False`: the lease was lost and nothing was written.
 
         Writes the delivery, its attempts, event, captured message, suppression, hourly count, the notification's open
-        count (and its `notification.completed` event), and applies status changes that arrived early.
+        count (and its `notification.completed` event), and applies status changes that arrived early. What waits
+        behind it for its turn is let go or called off.
         """
         ...
 

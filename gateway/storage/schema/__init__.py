@@ -5,6 +5,7 @@ updates is kept narrow and apart from what is wide: `queue` beside `deliveries`,
 PostgreSQL no index mentions a column that `deliveries` changes, so that every settlement stays a heap-only update.
 """
 
+from gateway.storage.schema.collapsing import COLLAPSING
 from gateway.storage.schema.columns import METADATA
 from gateway.storage.schema.messages import (
     ATTACHMENTS,
@@ -28,6 +29,7 @@ from gateway.storage.schema.messages import (
 )
 from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
+from gateway.storage.schema.turns import TURNS
 
 __all__ = [
     "ADDRESSES",
@@ -35,6 +37,7 @@ __all__ = [
     "ATTEMPTS",
     "AWAITING",
     "CAPTURED",
+    "COLLAPSING",
     "COUNTS",
     "DELIVERIES",
     "EVENTS",
@@ -53,5 +56,6 @@ __all__ = [
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",
+    "TURNS",
     "USERS",
 ]

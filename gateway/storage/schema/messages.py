@@ -101,6 +101,8 @@ DELIVERIES: Final = Table(
     may("retry_of", Id),
     must("created_at", BigInteger),
     must("updated_at", BigInteger),
+    may("step", Integer),
+    may("strategy", Text),
     may("address_id", Id),
     PrimaryKeyConstraint("id"),
     Index("deliveries_by_notification", "notification_id", "position"),
@@ -121,8 +123,9 @@ DELIVERIES: Final = Table(
     postgresql_with=BUSY,
 )
 """`first_*` is how it was planned: its first event is derived from them and never stored. `engagement` is a
-comma-separated set. `address_id` names the stored address it goes to; an address given on the spot has none, whoever
-its `user_id` says it is for."""
+comma-separated set. `step` and `strategy` are set where several channels go in turn: the deliveries of one notification
+and `position` are then a chain (`gateway.model.turns`). `address_id` names the stored address it goes to; an address
+given on the spot has none, whoever its `user_id` says it is for."""
 
 QUEUE: Final = Table(
     "queue",

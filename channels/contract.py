@@ -191,7 +191,9 @@ class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One thing a provider reports about one message.
 
     Found by `message_id` (ours, if the provider echoes it) or by `provider_id`. `at` is Unix time in seconds.
-    `reason` says whether a bounce means a dead address.
+    `reason` says whether a bounce means a dead address. `address` is whom it is about: what is reported of a copy
+    changes nothing. `sender` is which of our senders (a number, a service) it is about: an `unsubscribed` (STOP) or
+    `resubscribed` (START) with a sender and without a message is what a person wrote to it, and concerns it alone.
     """
 
     type: EventType
@@ -199,6 +201,7 @@ class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str | None = None
     message_id: str | None = None
     address: str | None = None
+    sender: str | None = None
     reason: Reason | None = None
     detail: str | None = None
     event_id: str | None = None
@@ -311,12 +314,22 @@ class ChannelKind(Protocol):
         """Show the exact bytes `send` would put on the wire: for the capture inbox and `explain`. Pure."""
         ...
 
+    def senders(self, chosen: str | None) -> Sequence[str]:
+        """Name what a message would go out under (a number, a service), where people opt out of senders. Pure.
+
+        `chosen` is the sender that the caller or the channel's configuration names, if any. A refusal as `opted_out` is
+        then about these alone, and so is a STOP whose event names one of them.
+        """
+        ...
+
     async def prepare(self, callback: Callback) -> None:
         """Fetch what `verify` needs for this callback, such as a certificate; called before it. Raises as it does."""
         ...
 
     async def confirm(self, callback: Callback) -> Check:
-        """Answer a provider that asks whether these callbacks are wanted; called after `parse`. May be repeated."""
+        """Answer a provider that waits for more than a 200: asks whether these callbacks are wanted, shows what became
+        of a button. Called for a verified callback after its events were applied; must end within 3 s. May be repeated.
+        """
         ...
 
     def verify(self, callback: Callback) -> None:

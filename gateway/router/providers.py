@@ -34,6 +34,11 @@ class ProviderHandle(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its rate counts calls: then `batches` waits for it, once a call."""
     standing: Standing = msgspec.field(default_factory=Standing)
 
+    def senders(self, chosen: str | None) -> Sequence[str]:
+        """Name the senders a message would go out under that people can stop; none for most adapters."""
+        ask = getattr(self.adapter, "senders", None)
+        return () if ask is None else ask(chosen)
+
 
 class Providers:
     """All of them, by name and by channel."""

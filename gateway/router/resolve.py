@@ -21,7 +21,7 @@ from gateway.model.addresses import (
     AddressFault,
     address_of,
     locale_fault,
-    match_key,
+    list_key,
     normalise_email,
     normalise_phone,
     recipient_key,
@@ -288,7 +288,7 @@ def _target(position: int, channel: str, address: str | None, own: bytes) -> Tar
         position=position,
         channel=channel,
         address=address,
-        key=match_key(address) if channel == "email" else address,
+        key=list_key(channel, address),
         simulated=outcome_of(channel, address) is not None,
         twin=own,
     )

@@ -130,7 +130,10 @@ def _write(
         [(s.id, s.now) for s, _ in ordered if s.status is Status.SENT and not s.final],
     )
     captured.keep(conn, [s.captured for s, _ in ordered if s.captured is not None])
-    suppressions.add(conn, [s.suppress for s, _ in ordered if s.suppress is not None])
+    suppressions.add(
+        conn,
+        [row for s, _ in ordered for row in (*s.stops, *([] if s.suppress is None else [s.suppress]))],
+    )
     ledger.record(conn, books, [_entry(settlement, row) for settlement, row in ordered])
     status.catch_up(
         conn,

@@ -43,6 +43,7 @@ from gateway.storage.contract.rows import (
     UpkeepRules,
 )
 from gateway.storage.contract.store import Store
+from gateway.storage.contract.wishes import Scope, Stop, Wish, WishStore
 
 __all__ = [
     "AcceptResult",
@@ -75,9 +76,11 @@ __all__ = [
     "Replayed",
     "Reservation",
     "Row",
+    "Scope",
     "Settlement",
     "StatRow",
     "StatusChange",
+    "Stop",
     "Store",
     "StoreDamaged",
     "StoreUnavailable",
@@ -86,4 +89,6 @@ __all__ = [
     "SuppressionRow",
     "UpkeepReport",
     "UpkeepRules",
+    "Wish",
+    "WishStore",
 ]

@@ -27,6 +27,7 @@ from gateway.storage.schema.messages import (
     TEMPLATES,
 )
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
+from gateway.storage.schema.wishes import WISHES
 
 __all__ = [
     "ATTACHMENTS",
@@ -50,4 +51,5 @@ __all__ = [
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",
+    "WISHES",
 ]

@@ -327,8 +327,9 @@ class ChannelKind(Protocol):
         ...
 
     async def confirm(self, callback: Callback) -> Check:
-        """Answer a provider that waits for more than a 200: asks whether these callbacks are wanted, shows what became
-        of a button. Called for a verified callback after its events were applied; must end within 3 s. May be repeated.
+        """Answer a provider that waits for more than a 200 (to confirm a subscription, to show what a button did).
+
+        Called for a verified callback after its events were applied; ends within 3 s. May be repeated.
         """
         ...
 

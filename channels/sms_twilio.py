@@ -441,7 +441,7 @@ def _status(
 def _incoming(fields: Mapping[str, str], sid: str, now: float) -> Sequence[StatusEvent]:
     """Read STOP and START: one event for each name of ours that it was sent to, the service and its number.
 
-    `OptOutType` is there where the Messaging Service has its own keywords, and then decides. HELP is Twilio's to answer.
+    `OptOutType` is there where the Messaging Service has its own keywords, and then decides. Twilio answers HELP.
     """
     said = fields.get("OptOutType", "").upper() or fields.get("Body", "").strip().upper()
     sender = _bare(fields.get("From"))

@@ -20,8 +20,8 @@ from gateway.errors import Code, Fault, invalid
 from gateway.model.addresses import (
     AddressFault,
     address_of,
-    locale_fault,
     list_key,
+    locale_fault,
     normalise_email,
     normalise_phone,
     recipient_key,

@@ -131,7 +131,7 @@ def attacks(one: Scene) -> dict[str, Posted]:
     if one.reporter.sealed:
         found["altered"] = genuine.altered()
         found["another query"] = dataclasses.replace(genuine, query="delivery=dlv_1")
-    if "authorization" in genuine.headers or name_of(one) in {"mailgun"}:
+    if "authorization" in genuine.headers or name_of(one) == "mailgun":
         found.pop("cut in half")  # a password covers no bytes: that test is below
     if "authorization" not in genuine.headers:
         found.pop("another's bearer token")

@@ -64,8 +64,8 @@ class Posted:
 class Reporter:
     """One provider: how it is configured, and how it reports a hard bounce (or what is nearest) of a delivery.
 
-    `post(delivery_id, now, to)`, `to` being whom it is about; `becomes` is what the delivery then is. `sealed` says whether the signature
-    covers the body: with a password alone it does not.
+    `post(delivery_id, now, to)`, `to` being whom it is about; `becomes` is what the delivery then is. `sealed` says
+    whether the signature covers the body: with a password alone it does not.
     """
 
     channel: str
@@ -107,7 +107,7 @@ def twilio_said(text: str, sid: str, *, to: str = OURS, who: str = TO["sms"], **
 def _twilio_status(delivery: str, now: float, to: str) -> Posted:
     del now
     fields = {"MessageSid": "SM1", "MessageStatus": "undelivered", "ErrorCode": "30005", "To": to, "From": OURS}
-    return twilio(fields, f"delivery={delivery}")
+    return twilio(fields, urlencode({"delivery": delivery}))
 
 
 def slack(payload: Mapping[str, Any], now: float, *, secret: str = SLACK_SECRET) -> Posted:

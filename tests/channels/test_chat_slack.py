@@ -21,6 +21,7 @@ from channels.contract import (
     Accepted,
     Callback,
     CallbackRefused,
+    Check,
     Content,
     EventType,
     Message,

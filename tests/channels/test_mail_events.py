@@ -55,8 +55,9 @@ def test_a_meaning_is_made_of_known_words():
             email_postmark._BOUNCES,
             (
                 "HardBounce Transient Unsubscribe Subscribe AutoResponder AddressChange DnsError SpamNotification "
-                "OpenRelayTest Unknown SoftBounce VirusNotification ChallengeVerification BadEmailAddress SpamComplaint "
-                "ManuallyDeactivated Unconfirmed Blocked SMTPApiError InboundError DMARCPolicy TemplateRenderingFailed"
+                "OpenRelayTest Unknown SoftBounce VirusNotification ChallengeVerification BadEmailAddress "
+                "SpamComplaint ManuallyDeactivated Unconfirmed Blocked SMTPApiError InboundError DMARCPolicy "
+                "TemplateRenderingFailed"
             ),
         ),
         (email_postmark._SUPPRESSIONS, "HardBounce SpamComplaint ManualSuppression"),

@@ -1,4 +1,4 @@
-"""STOP and START: a person's word to one of our numbers, and what it does to what we send; signed by Twilio's library."""
+"""STOP and START: a person's word to one of our numbers and what follows from it; signed by Twilio's library."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def moved(standing: Standing, change: StatusChange) -> Standing | None:
 
 def suppression_of(standing: Standing, change: StatusChange, simulator: str) -> SuppressionRow | None:
     """Decide whether a report means that the address is never written to again, or not by one sender."""
-    if standing.key is None or change.provider == simulator:
+    if standing.key is None or simulator in (change.provider, standing.provider):
         return None
     sender = None
     if change.type == Engagement.COMPLAINED:
@@ -222,7 +222,7 @@ def suppression_of(standing: Standing, change: StatusChange, simulator: str) -> 
 
 def wish_of(standing: Standing, change: StatusChange, simulator: str) -> Wish | None:
     """Decide whether a report is a word about the delivery's category: no more of it, or again."""
-    if standing.key is None or change.provider == simulator or change.type not in _WORDS:
+    if standing.key is None or simulator in (change.provider, standing.provider) or change.type not in _WORDS:
         return None
     return Wish(
         channel=standing.channel,

@@ -138,6 +138,16 @@ async def test_a_simulated_person_says_nothing_about_a_real_one(store: SqlStore,
     assert await store.opted_out([("email", "ada@example.com", "orders")]) == set()
 
 
+async def test_nothing_real_is_said_of_a_simulated_delivery(store: SqlStore, rows: Rows, clock: Clock) -> None:
+    await store.accept(rows.acceptance())
+    claimed = await rows.claim_one(store)
+    await store.settle(rows.sent(claimed, "x", provider=SIMULATOR))
+    bounce = rows.change("bounced", delivery_id=claimed.id, reason=Why.ADDRESS_DEAD)
+    assert await store.apply_status([bounce, rows.change("unsubscribed", delivery_id=claimed.id)], clock.now) == 2
+    assert await store.suppressed("email", "ada@example.com") is None
+    assert await store.opted_out([("email", "ada@example.com", "orders")]) == set()
+
+
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("by", ["delivery_id", "provider_id"])
 async def test_a_report_about_a_copy_changes_nothing(

@@ -415,8 +415,8 @@ def _acknowledged(told: _Interaction) -> dict[str, Any] | None:
         others = [each for each in cast("list[Any]", elements) if not _is_our_button(each)]
         left += [{**block, "elements": others}] if others else []
     by = f" by <@{told.user.id}>" if told.user is not None and _ID(told.user.id) else ""
-    note = ContextBlock(elements=[MarkdownTextObject(text=f"Acknowledged{by}")])
-    blocks = [*left[: _BLOCKS_MOST - 1], cast("Any", note).to_dict()]
+    note = {"type": "context", "elements": [{"type": "mrkdwn", "text": f"Acknowledged{by}"}]}
+    blocks = [*left[: _BLOCKS_MOST - 1], note]
     return {"replace_original": True, "text": told.message.text or _NO_TEXT, "blocks": blocks}
 
 

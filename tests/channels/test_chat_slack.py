@@ -616,6 +616,8 @@ def test_slacks_own_models_take_the_blocks_and_write_them_as_we_do(data):
     message = slack(text=None, data=data)
     made = blocks(words_of(message.content), message)
     assert [block.to_dict() for block in Block.parse_all(made)] == made  # which validates lengths and kinds, too
+
+
 # --- what the message shows afterwards ---
 
 

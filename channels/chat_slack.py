@@ -16,6 +16,7 @@ A recipient is a webhook's URL, an id (`C…`, `U…`), `#name`, or a person's e
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast
@@ -57,6 +58,7 @@ _TEXT_CHARS: Final = 40_000  # "truncated" beyond: refused here, since half a me
 _FALLBACK_CHARS: Final = 4000  # "limit the text field to 4,000": what notifications and screen readers say
 _RATE: Final = "4/s"  # "several hundred per minute"; the second one a channel has is `per_recipient`'s affair
 _NO_TEXT: Final = "\u200b"  # for attachments alone: without any text slack_sdk warns, and looks into them
+_SHOWN_S: Final = 2.0  # "respond with an HTTP 200 OK within 3 seconds": less, since the events were written before it
 _KNOWN_S: Final = 3600.0  # how long a looked-up person is remembered
 _KNOWN_MOST: Final = 10_000
 
@@ -70,7 +72,7 @@ _ACKNOWLEDGE: Final = "acknowledge"
 
 _UNCHANGEABLE: Final = ("message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found")
 """chat.update: the message was deleted, is another app's, or "can no longer be edited"; its channel may be gone too."""
-
+_ID: Final = re.compile(r"[UW][A-Z0-9]{1,30}").fullmatch
 _EMAIL: Final = re.compile(r"[^@\s#]+@[^@\s]+\.[^@\s]+").fullmatch
 
 
@@ -150,6 +152,25 @@ class SlackChannel:
     def parse(self, callback: Callback) -> Sequence[StatusEvent]:
         """Read a button's press: ours open a link (clicked) or acknowledge. Everything else is no event."""
         return _events(callback.body)
+
+    async def confirm(self, callback: Callback) -> Check:
+        """Show in the message who acknowledged it, in place of the button; within the three seconds Slack waits.
+
+        "You'll need to respond to the response_url within 30 minutes" (docs.slack.dev/interactivity/handling-user-
+        interaction), at most five times: it is tried once, since the acknowledgement itself is kept already.
+        """
+        told = _interaction(callback.body)
+        update = None if told is None else _acknowledged(told)
+        if told is None or update is None or told.response_url is None:
+            return Check(ok=True, detail="nothing to show")
+        if (fault := self._hosts.fault(told.response_url)) is not None:
+            return Check(ok=False, detail=fault)
+        try:
+            async with asyncio.timeout(_SHOWN_S):
+                result = await self._wire.post(told.response_url, json=update)
+        except TimeoutError:
+            return Check(ok=False, detail="Slack did not answer in time")
+        return Check(ok=isinstance(result, Answer) and result.ok, detail="shown in the message")
 
     async def _post_to_hook(self, message: Message, payload: dict[str, Any]) -> Outcome:
         if (fault := self._hosts.fault(message.to)) is not None:
@@ -378,23 +399,58 @@ class _Container(msgspec.Struct, frozen=True):
     message_ts: str | None = None
 
 
+class _Shown(msgspec.Struct, frozen=True):
+    text: str = ""
+    blocks: list[dict[str, Any]] = []
+
+
 class _Interaction(msgspec.Struct, frozen=True):
     type: str
     actions: tuple[_Pressed, ...] = ()
     container: _Container | None = None
     user: _User | None = None
+    message: _Shown | None = None
+    response_url: str | None = None
 
 
-def _events(body: bytes) -> list[StatusEvent]:
+def _interaction(body: bytes) -> _Interaction | None:
+    """Read a press of a button; `None` for what else Slack tells. Raises `CallbackRefused` for what it never says."""
     try:
         form = parse_qs(body.decode(), max_num_fields=100)
         if "payload" not in form:
             msgspec.json.decode(body)  # the Events API's JSON; nothing of it is about our messages
-            return []
+            return None
         told = msgspec.json.decode(form["payload"][0].encode(), type=_Interaction)
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError, msgspec.DecodeError) as error:
         raise CallbackRefused("the callback's body cannot be read", unreadable=True) from error
-    if told.type != "block_actions":
+    return told if told.type == "block_actions" else None
+
+
+def _acknowledged(told: _Interaction) -> dict[str, Any] | None:
+    """Write the message anew, with who acknowledged it where our button was; `None` if that was not pressed."""
+    if told.message is None or all(pressed.action_id != _ACKNOWLEDGE for pressed in told.actions):
+        return None
+    left: list[dict[str, Any]] = []
+    for block in told.message.blocks:
+        elements = block.get("elements")
+        if block.get("type") != "actions" or not isinstance(elements, list):
+            left.append(block)
+            continue
+        others = [each for each in cast("list[Any]", elements) if not _is_our_button(each)]
+        left += [{**block, "elements": others}] if others else []
+    by = f" by <@{told.user.id}>" if told.user is not None and _ID(told.user.id) else ""
+    note = {"type": "context", "elements": [{"type": "mrkdwn", "text": f"Acknowledged{by}"}]}
+    blocks = [*left[: _BLOCKS_MOST - 1], note]
+    return {"replace_original": True, "text": told.message.text or _NO_TEXT, "blocks": blocks}
+
+
+def _is_our_button(element: Any) -> bool:
+    return isinstance(element, dict) and cast("dict[str, Any]", element).get("action_id") == _ACKNOWLEDGE
+
+
+def _events(body: bytes) -> list[StatusEvent]:
+    told = _interaction(body)
+    if told is None:
         return []
     return [event for pressed in told.actions if (event := _event(pressed, told)) is not None]
 

@@ -192,7 +192,9 @@ class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One thing a provider reports about one message.
 
     Found by `message_id` (ours, if the provider echoes it) or by `provider_id`. `at` is Unix time in seconds.
-    `reason` says whether a bounce means a dead address.
+    `reason` says whether a bounce means a dead address. `address` is whom it is about: what is reported of a copy
+    changes nothing. `sender` is which of our senders (a number, a service) it is about: an `unsubscribed` (STOP) or
+    `resubscribed` (START) with a sender and without a message is what a person wrote to it, and concerns it alone.
     """
 
     type: EventType
@@ -200,6 +202,7 @@ class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str | None = None
     message_id: str | None = None
     address: str | None = None
+    sender: str | None = None
     reason: Reason | None = None
     detail: str | None = None
     event_id: str | None = None
@@ -317,12 +320,23 @@ class ChannelKind(Protocol):
         """Say why nothing can ever be sent to an address, in words that repeat none of it, or `None`. Pure."""
         ...
 
+    def senders(self, chosen: str | None) -> Sequence[str]:
+        """Name what a message would go out under (a number, a service), where people opt out of senders. Pure.
+
+        `chosen` is the sender that the caller or the channel's configuration names, if any. A refusal as `opted_out` is
+        then about these alone, and so is a STOP whose event names one of them.
+        """
+        ...
+
     async def prepare(self, callback: Callback) -> None:
         """Fetch what `verify` needs for this callback, such as a certificate; called before it. Raises as it does."""
         ...
 
     async def confirm(self, callback: Callback) -> Check:
-        """Answer a provider that asks whether these callbacks are wanted; called after `parse`. May be repeated."""
+        """Answer a provider that waits for more than a 200 (to confirm a subscription, to show what a button did).
+
+        Called for a verified callback after its events were applied; ends within 3 s. May be repeated.
+        """
         ...
 
     def verify(self, callback: Callback) -> None:

@@ -52,6 +52,7 @@ from channels.email_parts import (
     too_large,
 )
 from channels.http import Answer, Wire, WireSettings, judge, words
+from channels.mail_events import Meaning, meaning
 from channels.mime import Mailbox, MimeFault
 from channels.retry_after import parse_retry_after
 
@@ -136,7 +137,8 @@ class BrevoChannel:
             events = msgspec.convert(found if isinstance(found, list) else [found], list[_Event])
         except msgspec.ValidationError:
             raise CallbackRefused("the callback is no event of Brevo's", unreadable=True) from None
-        return [_status_event(event, *_EVENTS[event.event], self._now()) for event in events if event.event in _EVENTS]
+        sorted_in = [(event, _EVENTS.get(event.event)) for event in events]
+        return [_status_event(event, *what, self._now()) for event, what in sorted_in if what is not None]
 
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""
@@ -261,25 +263,30 @@ class _Event(msgspec.Struct, frozen=True):
     ts_event: int | float | None = None
 
 
-_EVENTS: Final[Mapping[str, tuple[EventType, Reason | None]]] = {
-    "request": (EventType.SENT, None),
-    "sent": (EventType.SENT, None),
-    "delivered": (EventType.DELIVERED, None),
-    "deferred": (EventType.DEFERRED, None),
-    "hard_bounce": (EventType.BOUNCED, Reason.ADDRESS_DEAD),
-    "soft_bounce": (EventType.BOUNCED, Reason.RETRY),
+_EVENTS: Final[Mapping[str, Meaning | None]] = {
+    "request": meaning("queued"),
+    "sent": meaning("sent"),
+    "delivered": meaning("delivered"),
+    "deferred": meaning("deferred"),
+    "hard_bounce": meaning("bounced", "bounced"),
+    "soft_bounce": meaning("bounced", "soft"),
     # The page says both of the sender's and of the recipient's address: too little to suppress anybody.
-    "invalid_email": (EventType.BOUNCED, Reason.INVALID_ADDRESS),
-    "blocked": (EventType.FAILED, Reason.POLICY),  # on their block list, for one of several reasons that they keep
-    "error": (EventType.FAILED, None),
-    "spam": (EventType.COMPLAINED, Reason.COMPLAINED),
-    "unsubscribe": (EventType.UNSUBSCRIBED, Reason.OPTED_OUT),
-    "unsubscribed": (EventType.UNSUBSCRIBED, Reason.OPTED_OUT),
-    "opened": (EventType.OPENED, None),
-    "unique_opened": (EventType.OPENED, None),
-    "proxy_open": (EventType.OPENED, None),
-    "unique_proxy_open": (EventType.OPENED, None),
-    "click": (EventType.CLICKED, None),
+    "invalid_email": meaning("bounced", "invalid"),
+    "blocked": meaning("rejected", "blocked"),  # on their block list, for one of several reasons that they keep
+    "error": meaning("failed"),
+    "spam": meaning("complained", "complained"),
+    "unsubscribe": meaning("unsubscribed", "unsubscribed"),
+    "unsubscribed": meaning("unsubscribed", "unsubscribed"),
+    "opened": meaning("opened"),
+    "unique_opened": meaning("opened"),
+    "proxy_open": meaning("opened"),
+    "unique_proxy_open": meaning("opened"),
+    "click": meaning("clicked"),
+    # About lists of contacts and about mail that comes in.
+    "list_addition": None,
+    "contact_updated": None,
+    "contact_deleted": None,
+    "inboundEmailProcessed": None,
 }
 
 

@@ -38,6 +38,8 @@ from channels.contract import (
 )
 from channels.email_parts import Mail, masked, read_callback, read_mail, refused, too_large, written
 from channels.http import Answer, Part, Wire, WireSettings, basic, judge, words
+from channels.mail_codes import is_policy
+from channels.mail_events import EVENTS, REASONS
 from channels.mime import MimeFault
 
 __all__ = ["DO_NOT_REPEAT", "MailgunChannel", "MailgunSettings", "form"]
@@ -300,21 +302,26 @@ class _Posted(msgspec.Struct, rename={"event": "event-data"}):
     event: _Event
 
 
-_KINDS: Final[Mapping[str, EventType]] = {
-    "accepted": EventType.SENT,  # "the message has been placed in queue"
-    "delivered": EventType.DELIVERED,
-    "failed": EventType.BOUNCED,
-    "rejected": EventType.FAILED,
-    "opened": EventType.OPENED,
-    "clicked": EventType.CLICKED,
-    "unsubscribed": EventType.UNSUBSCRIBED,
-    "complained": EventType.COMPLAINED,
+_KINDS: Final[Mapping[str, EventType | None]] = {
+    "accepted": EVENTS["queued"],  # "the message has been placed in queue"
+    "delivered": EVENTS["delivered"],
+    "failed": EVENTS["bounced"],
+    "rejected": EVENTS["rejected"],
+    "opened": EVENTS["opened"],
+    "clicked": EVENTS["clicked"],
+    "unsubscribed": EVENTS["unsubscribed"],
+    "complained": EVENTS["complained"],
+    # About mail that comes in, and about mailing lists.
+    "stored": None,
+    "list_member_uploaded": None,
+    "list_member_upload_error": None,
+    "list_uploaded": None,
 }
 # Why a message was never handed to the recipient's server, in Mailgun's `reason`.
-_SUPPRESSED: Final[Mapping[str, Reason]] = {
-    "suppress-bounce": Reason.ADDRESS_DEAD,
-    "suppress-complaint": Reason.COMPLAINED,
-    "suppress-unsubscribe": Reason.OPTED_OUT,
+_SUPPRESSED: Final[Mapping[str, Reason | None]] = {
+    "suppress-bounce": REASONS["bounced"],
+    "suppress-complaint": REASONS["complained"],
+    "suppress-unsubscribe": REASONS["unsubscribed"],
 }
 
 
@@ -357,7 +364,7 @@ def _failure(event: _Event) -> tuple[EventType, Reason | None]:
     if named in _SUPPRESSED:
         return EventType.FAILED, _SUPPRESSED[named]
     enhanced = event.delivery_status.enhanced_code or ""
-    if enhanced.startswith("5.7.") or named == "espblock":
+    if is_policy(enhanced) or named == "espblock":
         return EventType.BOUNCED, Reason.POLICY
     if named == "old":
         return EventType.BOUNCED, Reason.TIMED_OUT

@@ -28,6 +28,7 @@ __all__ = [
     "masked",
     "prove_by_basic",
     "prove_by_bearer",
+    "prove_by_secret",
     "read_callback",
     "read_mail",
     "refused",
@@ -183,13 +184,29 @@ def prove_by_basic(callback: Callback, username: str | None, password: str | Non
     """
     if not username or not password:
         raise CallbackRefused("no callback_username and callback_password are configured")
+    if not hmac.compare_digest(_basic(callback), f"{username}:{password}".encode()):
+        raise CallbackRefused("the callback's user or password is missing or wrong")
+
+
+def prove_by_secret(callback: Callback, secret: str | None) -> None:
+    """Raise `CallbackRefused` unless the request carries this secret, as bearer token or as any user's password.
+
+    In constant time. Without a configured secret nobody is let in.
+    """
+    if not secret:
+        raise CallbackRefused("no callback_secret is configured")
+    _, colon, password = _basic(callback).partition(b":")
+    if not (colon and hmac.compare_digest(password, secret.encode())):
+        prove_by_bearer(callback, secret)
+
+
+def _basic(callback: Callback) -> bytes:
+    """Read the user and password of a request, `user:password`; empty without."""
     scheme, _, credentials = callback.headers.get("authorization", "").partition(" ")
     try:
-        given = base64.b64decode(credentials.strip(), validate=True) if scheme.lower() == "basic" else b""
+        return base64.b64decode(credentials.strip(), validate=True) if scheme.lower() == "basic" else b""
     except (binascii.Error, ValueError):
-        given = b""
-    if not hmac.compare_digest(given, f"{username}:{password}".encode()):
-        raise CallbackRefused("the callback's user or password is missing or wrong")
+        return b""
 
 
 def prove_by_bearer(callback: Callback, token: str) -> None:

@@ -26,7 +26,6 @@ from channels.contract import (
     Accepted,
     Callback,
     Check,
-    EventType,
     Limits,
     Message,
     Outcome,
@@ -53,6 +52,7 @@ from channels.email_parts import (
     written,
 )
 from channels.http import Answer, Wire, WireSettings, judge, words
+from channels.mail_events import Meaning, meaning
 from channels.mime import MimeFault
 
 __all__ = ["PostmarkChannel", "PostmarkSettings"]
@@ -360,49 +360,53 @@ class _Event(msgspec.Struct, frozen=True):
     Metadata: dict[str, str] | None = None
 
 
-_Meaning = tuple[EventType, Reason | None]
-
-_RECORDS: Final[Mapping[str, _Meaning]] = {
-    "Delivery": (EventType.DELIVERED, None),
-    "Open": (EventType.OPENED, None),
-    "Click": (EventType.CLICKED, None),
-    "SpamComplaint": (EventType.COMPLAINED, Reason.COMPLAINED),
+_RECORDS: Final[Mapping[str, Meaning | None]] = {
+    "Delivery": meaning("delivered"),
+    "Open": meaning("opened"),
+    "Click": meaning("clicked"),
+    "SpamComplaint": meaning("complained", "complained"),
+    "Inbound": None,
 }
-# https://postmarkapp.com/developer/api/bounce-api#bounce-types. Those that say nothing about a delivery are left out:
-# AutoResponder, AddressChange, ChallengeVerification, OpenRelayTest, InboundError.
-_BOUNCES: Final[Mapping[str, _Meaning]] = {
-    "HardBounce": (EventType.BOUNCED, Reason.ADDRESS_DEAD),
-    "BadEmailAddress": (EventType.BOUNCED, Reason.ADDRESS_DEAD),
-    "SoftBounce": (EventType.BOUNCED, Reason.RETRY),
-    "Unknown": (EventType.BOUNCED, None),
-    "Transient": (EventType.DEFERRED, None),  # "cannot deliver at this time, but may deliver later"
-    "DnsError": (EventType.DEFERRED, None),
+# https://postmarkapp.com/developer/api/bounce-api#bounce-types
+_BOUNCES: Final[Mapping[str, Meaning | None]] = {
+    "HardBounce": meaning("bounced", "bounced"),
+    "BadEmailAddress": meaning("bounced", "bounced"),
+    "SoftBounce": meaning("bounced", "soft"),
+    "Unknown": meaning("bounced"),
+    "Transient": meaning("deferred"),  # "cannot deliver at this time, but may deliver later"
+    "DnsError": meaning("deferred"),
     # "Either blocked by the user, or classified as spam, bulk mail, or had rejected content": a filter's word, not a
     # person's complaint, so it suppresses nobody.
-    "SpamNotification": (EventType.BOUNCED, Reason.CONTENT_REFUSED),
-    "VirusNotification": (EventType.BOUNCED, Reason.CONTENT_REFUSED),
-    "Blocked": (EventType.BOUNCED, Reason.POLICY),
-    "DMARCPolicy": (EventType.BOUNCED, Reason.POLICY),
-    "SpamComplaint": (EventType.COMPLAINED, Reason.COMPLAINED),
-    "Unsubscribe": (EventType.UNSUBSCRIBED, Reason.OPTED_OUT),
-    "Subscribe": (EventType.RESUBSCRIBED, None),
-    "ManuallyDeactivated": (EventType.FAILED, Reason.POLICY),
-    "Unconfirmed": (EventType.FAILED, Reason.POLICY),
-    "SMTPApiError": (EventType.FAILED, None),
-    "TemplateRenderingFailed": (EventType.FAILED, Reason.MESSAGE_INVALID),
+    "SpamNotification": meaning("bounced", "spam"),
+    "VirusNotification": meaning("bounced", "content"),
+    "Blocked": meaning("bounced", "blocked"),
+    "DMARCPolicy": meaning("bounced", "blocked"),
+    "SpamComplaint": meaning("complained", "complained"),
+    "Unsubscribe": meaning("unsubscribed", "unsubscribed"),
+    "Subscribe": meaning("subscribed"),
+    "ManuallyDeactivated": meaning("rejected", "blocked"),
+    "Unconfirmed": meaning("rejected", "blocked"),
+    "SMTPApiError": meaning("failed"),
+    "TemplateRenderingFailed": meaning("failed", "message"),
+    # A mailbox that answers by itself has got the message; the others are about mail that comes in.
+    "AutoResponder": None,
+    "AddressChange": None,
+    "ChallengeVerification": None,
+    "OpenRelayTest": None,
+    "InboundError": None,
 }
-_SUPPRESSIONS: Final[Mapping[str, _Meaning]] = {
-    "HardBounce": (EventType.BOUNCED, Reason.ADDRESS_DEAD),
-    "SpamComplaint": (EventType.COMPLAINED, Reason.COMPLAINED),
-    "ManualSuppression": (EventType.UNSUBSCRIBED, Reason.OPTED_OUT),
+_SUPPRESSIONS: Final[Mapping[str, Meaning]] = {
+    "HardBounce": meaning("bounced", "bounced"),
+    "SpamComplaint": meaning("complained", "complained"),
+    "ManualSuppression": meaning("unsubscribed", "unsubscribed"),
 }
 
 
-def _meaning(event: _Event) -> _Meaning | None:
+def _meaning(event: _Event) -> Meaning | None:
     if event.RecordType == "Bounce":
         return _BOUNCES.get(event.Type or "")
     if event.RecordType == "SubscriptionChange":
         if not event.SuppressSending:
-            return (EventType.RESUBSCRIBED, None)
+            return meaning("subscribed")
         return _SUPPRESSIONS.get(event.SuppressionReason or "")
     return _RECORDS.get(event.RecordType)

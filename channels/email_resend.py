@@ -58,6 +58,7 @@ from channels.email_parts import (
     written,
 )
 from channels.http import Answer, Wire, WireSettings, judge, words
+from channels.mail_events import AMAZON_SOFT, EVENTS, REASONS
 from channels.mime import MimeFault
 from channels.retry_after import parse_retry_after
 
@@ -382,21 +383,25 @@ class _Event(msgspec.Struct, frozen=True):
     data: _Data = _Data()
 
 
-_EVENTS: Final[Mapping[str, EventType]] = {
-    "email.sent": EventType.SENT,
-    "email.delivered": EventType.DELIVERED,
-    "email.delivery_delayed": EventType.DEFERRED,
-    "email.bounced": EventType.BOUNCED,
-    "email.complained": EventType.COMPLAINED,
-    "email.opened": EventType.OPENED,
-    "email.clicked": EventType.CLICKED,
-    "email.failed": EventType.FAILED,
-    "email.suppressed": EventType.FAILED,  # on their list of dead addresses: it never left
-}
-_SOFT: Final[Mapping[str, Reason]] = {  # SES's words for a bounce that is not permanent
-    "MessageTooLarge": Reason.TOO_LARGE,
-    "ContentRejected": Reason.CONTENT_REFUSED,
-    "AttachmentRejected": Reason.CONTENT_REFUSED,
+_EVENTS: Final[Mapping[str, EventType | None]] = {
+    "email.sent": EVENTS["sent"],
+    "email.delivered": EVENTS["delivered"],
+    "email.delivery_delayed": EVENTS["deferred"],
+    "email.bounced": EVENTS["bounced"],
+    "email.complained": EVENTS["complained"],
+    "email.opened": EVENTS["opened"],
+    "email.clicked": EVENTS["clicked"],
+    "email.failed": EVENTS["failed"],
+    "email.suppressed": EVENTS["rejected"],  # on their list of dead addresses: it never left
+    "email.scheduled": None,  # the answer to the request has said it
+    # About mail that comes in, the account's domains and its contacts.
+    "email.received": None,
+    "domain.created": None,
+    "domain.updated": None,
+    "domain.deleted": None,
+    "contact.created": None,
+    "contact.updated": None,
+    "contact.deleted": None,
 }
 
 
@@ -421,13 +426,13 @@ def _status_event(event: _Event, kind: EventType, event_id: str | None, now: flo
 def _event_reason(event: _Event) -> Reason | None:
     match event.type:
         case "email.suppressed":
-            return Reason.ADDRESS_DEAD
+            return REASONS["bounced"]
         case "email.complained":
-            return Reason.COMPLAINED
+            return REASONS["complained"]
         case "email.bounced" if event.data.bounce.type == "Permanent":
-            return Reason.ADDRESS_DEAD
+            return REASONS["bounced"]
         case "email.bounced" if event.data.bounce.type == "Transient":
-            return _SOFT.get(event.data.bounce.subType, Reason.RETRY)
+            return AMAZON_SOFT.get(event.data.bounce.subType, REASONS["soft"])
         case _:
             return None
 

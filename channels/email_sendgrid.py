@@ -41,6 +41,8 @@ from channels.contract import (
 )
 from channels.email_parts import Mail, base64_of, masked, read_callback, read_mail, refused, too_large
 from channels.http import Answer, Wire, WireSettings, judge, words
+from channels.mail_codes import is_policy
+from channels.mail_events import EVENTS, REASONS
 from channels.mime import Mailbox, MimeFault
 
 __all__ = ["SendGridChannel", "SendGridSettings", "mail"]
@@ -306,38 +308,39 @@ class _Event(msgspec.Struct, rename={"message_id": _MESSAGE_ID}):
     bounce_classification: str | None = None
 
 
-_KINDS: Final[Mapping[str, EventType]] = {
-    "processed": EventType.SENT,
-    "deferred": EventType.DEFERRED,
-    "delivered": EventType.DELIVERED,
-    "bounce": EventType.BOUNCED,
-    "dropped": EventType.FAILED,
-    "open": EventType.OPENED,
-    "click": EventType.CLICKED,
-    "spamreport": EventType.COMPLAINED,
-    "unsubscribe": EventType.UNSUBSCRIBED,
-    "group_unsubscribe": EventType.UNSUBSCRIBED,
-    "group_resubscribe": EventType.RESUBSCRIBED,
+_KINDS: Final[Mapping[str, EventType | None]] = {
+    "processed": EVENTS["queued"],
+    "deferred": EVENTS["deferred"],
+    "delivered": EVENTS["delivered"],
+    "bounce": EVENTS["bounced"],
+    "dropped": EVENTS["rejected"],
+    "open": EVENTS["opened"],
+    "click": EVENTS["clicked"],
+    "spamreport": EVENTS["complained"],
+    "unsubscribe": EVENTS["unsubscribed"],
+    "group_unsubscribe": EVENTS["unsubscribed"],
+    "group_resubscribe": EVENTS["subscribed"],
+    "account_status_change": None,
 }
-_DROPPED: Final[Mapping[str, Reason]] = {
-    "bounced address": Reason.ADDRESS_DEAD,
-    "invalid": Reason.INVALID_ADDRESS,
-    "unsubscribed address": Reason.OPTED_OUT,
-    "spam reporting address": Reason.COMPLAINED,
-    "spam content": Reason.CONTENT_REFUSED,
-    "invalid smtpapi header": Reason.MESSAGE_INVALID,
+_DROPPED: Final[Mapping[str, Reason | None]] = {
+    "bounced address": REASONS["bounced"],
+    "invalid": REASONS["invalid"],
+    "unsubscribed address": REASONS["unsubscribed"],
+    "spam reporting address": REASONS["complained"],
+    "spam content": REASONS["spam"],
+    "invalid smtpapi header": REASONS["message"],
     "recipient list over package quota": Reason.ACCOUNT_PROBLEM,
 }
 # "Bounce classification": none but the first says that the address itself is gone.
-_CLASSES: Final[Mapping[str, Reason]] = {
-    "invalid address": Reason.ADDRESS_DEAD,
-    "content": Reason.CONTENT_REFUSED,
-    "reputation": Reason.POLICY,
-    "frequency/volume": Reason.POLICY,
-    "frequency or volume too high": Reason.POLICY,
-    "mailbox unavailable": Reason.INVALID_ADDRESS,
-    "technical": Reason.RETRY,
-    "technical failure": Reason.RETRY,
+_CLASSES: Final[Mapping[str, Reason | None]] = {
+    "invalid address": REASONS["bounced"],
+    "content": REASONS["content"],
+    "reputation": REASONS["blocked"],
+    "frequency/volume": REASONS["blocked"],
+    "frequency or volume too high": REASONS["blocked"],
+    "mailbox unavailable": REASONS["invalid"],
+    "technical": REASONS["soft"],
+    "technical failure": REASONS["soft"],
 }
 # How `sg_message_id` goes on after the X-Message-Id that `mail/send` answered.
 _SUFFIX: Final = re.compile(r"\.(?:filter|recvd)[^.]*[-\d].*")
@@ -367,7 +370,7 @@ def _bounce(event: _Event) -> Reason:
     An unclassified "bounce" is what SendGrid itself calls a hard one, and puts on its own list.
     """
     named = _CLASSES.get((event.bounce_classification or "").lower())
-    if str(event.status).startswith("5.7.") or (event.type == "blocked" and named is Reason.ADDRESS_DEAD):
+    if is_policy(str(event.status)) or (event.type == "blocked" and named is Reason.ADDRESS_DEAD):
         return Reason.POLICY
     if event.type == "blocked":
         return named or Reason.POLICY

@@ -61,6 +61,8 @@ from channels.email_parts import (
     written,
 )
 from channels.http import Answer, Result, Wire, WireSettings, judge, words
+from channels.mail_codes import is_policy
+from channels.mail_events import AMAZON_SOFT, EVENTS, REASONS
 from channels.mime import Mailbox, MimeFault, compose
 
 __all__ = ["SesChannel", "SesSettings", "mail"]
@@ -477,6 +479,15 @@ class _Mail(msgspec.Struct, rename="camel"):
     tags: dict[str, list[str]] = {}
 
 
+class _Topic(msgspec.Struct, rename="camel"):
+    subscription_status: str = ""
+
+
+class _Topics(msgspec.Struct, rename="camel"):
+    unsubscribe_all: bool = False
+    topic_subscription_status: list[_Topic] = []
+
+
 class _Detail(msgspec.Struct, rename="camel"):
     """What the events' own objects hold, of which each has a part."""
 
@@ -493,6 +504,7 @@ class _Detail(msgspec.Struct, rename="camel"):
     smtp_response: str | None = None
     reason: str | None = None
     error_message: str | None = None
+    new_topic_preferences: _Topics | None = None
 
 
 class _Event(msgspec.Struct, rename="camel"):
@@ -518,19 +530,11 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
-# "Bounce types" of event-publishing-retrieving-sns-contents. A transient bounce can be an automatic reply.
-_TRANSIENT: Final[Mapping[str, Reason]] = {
-    "MailboxFull": Reason.INVALID_ADDRESS,
-    "MessageTooLarge": Reason.TOO_LARGE,
-    "ContentRejected": Reason.CONTENT_REFUSED,
-    "AttachmentRejected": Reason.CONTENT_REFUSED,
-}
 _PLAIN_KINDS: Final[Mapping[str, EventType]] = {
-    "Send": EventType.SENT,
-    "Delivery": EventType.DELIVERED,
-    "Open": EventType.OPENED,
-    "Click": EventType.CLICKED,
-    "Subscription": EventType.UNSUBSCRIBED,
+    "Send": EVENTS["sent"],
+    "Delivery": EVENTS["delivered"],
+    "Open": EVENTS["opened"],
+    "Click": EVENTS["clicked"],
 }
 
 
@@ -565,7 +569,7 @@ def _failed(event: _Event, kind: str, at: str) -> _Found:
 
 def _plain_facts(event: _Event, kind: str, at: str) -> list[_Found]:
     """Read what has no more to say than that it happened; of an opening SES does not say whose it was."""
-    type_ = _PLAIN_KINDS.get(kind)
+    type_ = _subscribed(event.subscription) if kind == "Subscription" else _PLAIN_KINDS.get(kind)
     if type_ is None:
         return []
     own = event.delivery or event.open or event.click or event.subscription or _Detail()
@@ -575,16 +579,24 @@ def _plain_facts(event: _Event, kind: str, at: str) -> list[_Found]:
     return [_Found(type=type_, at=at, address=each, detail=own.smtp_response) for each in addresses or [None]]
 
 
+def _subscribed(changed: _Detail | None) -> EventType:
+    """Read a change of what a contact subscribes to: whoever leaves anything has unsubscribed."""
+    wanted = (changed.new_topic_preferences if changed else None) or _Topics(unsubscribe_all=True)
+    topics = wanted.topic_subscription_status
+    all_in = topics and all(topic.subscription_status == "OptIn" for topic in topics)
+    return EVENTS["subscribed" if all_in and not wanted.unsubscribe_all else "unsubscribed"]
+
+
 def _bounced(bounce: _Detail, recipient: _Recipient, at: str) -> _Found:
     """Read a bounce: only a permanent one means a dead address, and 5.7.x is policy, never dead (RFC 3463)."""
     sub = bounce.bounce_sub_type or ""
     reason: Reason | None = None
-    if (recipient.status or "").startswith("5.7."):
-        reason = Reason.POLICY
+    if is_policy(recipient.status):
+        reason = REASONS["blocked"]
     elif bounce.bounce_type == "Permanent":
-        reason = Reason.ADDRESS_DEAD
+        reason = REASONS["bounced"]
     elif bounce.bounce_type == "Transient":
-        reason = _TRANSIENT.get(sub, Reason.RETRY)
+        reason = AMAZON_SOFT.get(sub, REASONS["soft"])  # it can be an automatic reply
     said = f"{bounce.bounce_type} {sub} {recipient.diagnostic_code or recipient.status or ''}"
     return _Found(type=EventType.BOUNCED, at=at, address=recipient.email_address, reason=reason, detail=said)
 

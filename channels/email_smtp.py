@@ -12,13 +12,16 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
+from channels.bounce_mail import read_bounce_mail
 from channels.contract import (
     Accepted,
+    Callback,
     Check,
     Limits,
     Message,
@@ -27,10 +30,13 @@ from channels.contract import (
     Rejected,
     Retry,
     SettingsFault,
+    StatusEvent,
     Tools,
     Unknown,
 )
-from channels.mime import Composed, MimeFault, compose
+from channels.email_parts import prove_by_secret
+from channels.mail_codes import permanent
+from channels.mime import Composed, MimeFault, compose, parse_mailbox
 from channels.smtp_wire import SERVICE_CLOSING, Dial, Fault, Pool, Reply, Session, Step, WireError, dial
 
 __all__ = ["SmtpChannel", "SmtpSettings", "judge"]
@@ -74,6 +80,11 @@ class SmtpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Relays commonly allow 100 and then answer 421; going on elsewhere costs one handshake in a hundred."""
     local_hostname: str | None = None
     message_id_domain: str | None = None
+    return_path: str | None = None
+    """The envelope's sender, where bounces are sent to; unset: the address of `From`."""
+    callback_secret: str | None = None
+    """What proves that a mail handed in at `/v1/callbacks/NAME` comes from our own mail server: as bearer token or as
+    password. Unset: no such mail is taken."""
     verify: bool = True
     ca_file: str | None = None
     """Trust these certificates (PEM) instead of the system's."""
@@ -93,6 +104,7 @@ class SmtpChannel:
         self.limits = Limits(attachments=True, receipts=False, concurrency=settings.connections)
         self._settings = settings
         self._tools = tools
+        self._return_path = _return_path(settings)
         self._dial = Dial(
             host=settings.host,
             port=settings.port or _USUAL_PORTS[settings.security],
@@ -114,6 +126,8 @@ class SmtpChannel:
         """Hand one message to the relay. Never raises for what relays do; safe to call concurrently."""
         try:
             composed = compose(message, message_id_domain=self._settings.message_id_domain)
+            if self._return_path is not None:
+                composed = msgspec.structs.replace(composed, mail_from=self._return_path)
         except MimeFault as fault:
             reason = Reason.INVALID_ADDRESS if fault.field == "to" else Reason.MESSAGE_INVALID
             return Rejected(reason, str(fault))
@@ -129,6 +143,14 @@ class SmtpChannel:
     def raw(self, message: Message) -> bytes:
         """Show the bytes that would follow DATA. Raises `MimeFault` where `send` would reject the message."""
         return compose(message, message_id_domain=self._settings.message_id_domain).content
+
+    def verify(self, callback: Callback) -> None:
+        """Check the secret that our own mail server hands bounces in with."""
+        prove_by_secret(callback, self._settings.callback_secret)
+
+    def parse(self, callback: Callback) -> Sequence[StatusEvent]:
+        """Read one raw mail: a delivery report, a complaint, a bounce of any shape. Other mail gives no event. Pure."""
+        return read_bounce_mail(callback.body, self._tools.now())
 
     async def check(self) -> Check:
         """Connect, log in, NOOP: are host, TLS and credentials good? Sends no mail."""
@@ -247,35 +269,6 @@ _NULL_MX: Final = 556  # RFC 7504, 2: the domain says that it takes no mail
 _ACCOUNT_CODES: Final = frozenset({530, 534, 535, 538})  # RFC 4954, 6: authentication required, too weak, wrong, …
 _NO_SUCH_COMMAND: Final = range(500, 505)  # RFC 5321, 4.2.3: syntax and sequence: our words, not the recipient
 
-
-# RFC 3463, 3.2 (subject 1, addressing), by its words. Dead, since each names the destination and a permanent state:
-#   1.1 "The mailbox specified in the address does not exist."
-#   1.2 "The destination system specified in the address does not exist or is incapable of accepting mail."
-#   1.3 "The destination address was syntactically invalid."
-#   1.6 "The mailbox address provided was at one time valid, but mail is no longer being accepted for that address."
-#   1.10 RFC 7505, 4.2: the recipient's domain has a null MX.
-# Not dead: 1.0 ("other address status"; Postfix says it of senders, and at RCPT, as it delays such refusals) and
-# 1.4 (ambiguous). 1.7 and 1.8 speak of the sender's address.
-_DEAD: Final = frozenset({1, 2, 3, 6, 10})
-_SENDERS: Final = frozenset({7, 8})
-
-_PERMANENT: Final[dict[tuple[int, int], Reason]] = {
-    (2, 3): Reason.TOO_LARGE,  # longer than this mailbox allows
-    (3, 1): Reason.PROVIDER_DOWN,  # mail system full
-    (3, 2): Reason.PROVIDER_DOWN,  # not accepting network messages
-    (3, 4): Reason.TOO_LARGE,
-    (3, 5): Reason.PROVIDER_DOWN,  # incorrectly configured
-    (6, 7): Reason.INVALID_ADDRESS,  # RFC 6531: non-ASCII addresses not permitted there
-}
-_PERMANENT_SUBJECTS: Final[dict[int, Reason]] = {
-    1: Reason.INVALID_ADDRESS,
-    2: Reason.INVALID_ADDRESS,  # mailbox: disabled, full (RFC 3463: the recipient "can delete messages"), no list
-    3: Reason.POLICY,
-    4: Reason.INVALID_ADDRESS,  # no route to it; Exchange Online says 5.4.1 of mailboxes it does not know
-    5: Reason.MESSAGE_INVALID,  # protocol
-    6: Reason.MESSAGE_INVALID,  # content
-    7: Reason.POLICY,
-}
 _TRANSIENT_SUBJECTS: Final[dict[int, Reason]] = {
     3: Reason.PROVIDER_DOWN,  # the mail system itself: full, not accepting
 }
@@ -307,17 +300,8 @@ def _transient(reply: Reply, attempt: int, words: str) -> Retry:
 def _permanent(step: Step, reply: Reply) -> Reason:
     if reply.code in _ACCOUNT_CODES:
         return Reason.ACCOUNT_PROBLEM
-    if reply.enhanced is None or reply.enhanced[0] not in _PERMANENT_SUBJECTS:
-        return _permanent_without_words(step, reply.code)
-    subject, detail = reply.enhanced
-    if step is Step.MAIL:  # about the sender: nobody else's address may suffer for it
-        found = _PERMANENT.get(reply.enhanced, _PERMANENT_SUBJECTS[subject])
-        return Reason.POLICY if found is Reason.INVALID_ADDRESS else found
-    if subject == 1 and detail in _DEAD:
-        return Reason.ADDRESS_DEAD
-    if subject == 1 and detail in _SENDERS:
-        return Reason.POLICY
-    return _PERMANENT.get(reply.enhanced, _PERMANENT_SUBJECTS[subject])
+    named = None if reply.enhanced is None else permanent(*reply.enhanced, about_sender=step is Step.MAIL)
+    return named or _permanent_without_words(step, reply.code)
 
 
 def _permanent_without_words(step: Step, code: int) -> Reason:
@@ -435,6 +419,15 @@ def _refuse_what_cannot_work(settings: SmtpSettings) -> None:
         value = getattr(settings, field)
         if value is not None and (not value.isascii() or not value.isprintable() or " " in value or not value):
             raise SettingsFault(field, "letters, digits, dots and hyphens only")
+
+
+def _return_path(settings: SmtpSettings) -> str | None:
+    if settings.return_path is None:
+        return None
+    try:
+        return parse_mailbox("return_path", settings.return_path).address
+    except MimeFault as fault:
+        raise SettingsFault("return_path", fault.message) from None
 
 
 def _tls_context(settings: SmtpSettings) -> ssl.SSLContext | None:

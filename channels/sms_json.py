@@ -21,7 +21,7 @@ The shape, unless the settings say otherwise: `POST {from, to, text}` as JSON wi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, cast
 
 import msgspec
@@ -124,6 +124,11 @@ class JsonSmsChannel:
         if isinstance(outcome, Accepted):
             return msgspec.structs.replace(outcome, detail=str(count_segments(text_of(message.content))))
         return outcome
+
+    def senders(self, chosen: str | None) -> Sequence[str]:
+        """Name the sender of a message, if there is one: a refusal as `opted_out` concerns it alone."""
+        sender = chosen or self._settings.sender
+        return () if sender is None else (sender,)
 
     def raw(self, message: Message) -> bytes:
         """Show the request's body; empty where `send` would refuse the message."""

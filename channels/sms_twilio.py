@@ -116,6 +116,10 @@ class TwilioChannel:
             return msgspec.structs.replace(outcome, detail=str(count_segments(text)))
         return outcome
 
+    def senders(self, chosen: str | None) -> Sequence[str]:
+        """Name the Messaging Service and the number that a message goes out under: STOP concerns these alone."""
+        return tuple(each for each in (self._settings.messaging_service_sid, chosen or self._settings.sender) if each)
+
     async def check(self) -> Check:
         """Ask for the account. Sends no message."""
         path = f"/2010-04-01/Accounts/{self._settings.account_sid}.json"
@@ -426,6 +430,7 @@ def _status(
             provider_id=sid,
             message_id=delivery,
             address=_bare(fields.get("To")),
+            sender=fields.get("MessagingServiceSid") or fields.get("From"),
             reason=reason,
             detail=f"{status} {number}" if number else status,
             event_id=f"{sid}:{status}",  # the same for a repeated callback
@@ -434,22 +439,27 @@ def _status(
 
 
 def _incoming(fields: Mapping[str, str], sid: str, now: float) -> Sequence[StatusEvent]:
-    """Read STOP and START. `OptOutType` is there where the Messaging Service has its own keywords, and then decides."""
+    """Read STOP and START: one event for each name of ours that it was sent to, the service and its number.
+
+    `OptOutType` is there where the Messaging Service has its own keywords, and then decides. Twilio answers HELP.
+    """
     said = fields.get("OptOutType", "").upper() or fields.get("Body", "").strip().upper()
     sender = _bare(fields.get("From"))
     if sender is None or said not in _STOP | _START:
         return ()
     stop = said in _STOP
-    ours = fields.get("MessagingServiceSid") or fields.get("To") or "unknown"
-    return (
+    return tuple(
         StatusEvent(
             type=EventType.UNSUBSCRIBED if stop else EventType.RESUBSCRIBED,
-            at=now,
+            at=now,  # Twilio sends no time
             address=sender,
+            sender=ours,
             reason=Reason.OPTED_OUT if stop else None,
             detail=f"{'STOP' if stop else 'START'} to {ours}",
             event_id=sid,
-        ),
+        )
+        for ours in (fields.get("MessagingServiceSid"), fields.get("To"))
+        if ours
     )
 
 

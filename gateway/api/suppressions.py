@@ -42,10 +42,14 @@ class SuppressRequest(Request, frozen=True, kw_only=True):
 
 
 class SuppressionAnswer(Answer, frozen=True, kw_only=True):
-    """An address never written to, why, and who said so (`api`, or a provider's name)."""
+    """An address never written to, why, and who said so (`api`, or a provider's name).
+
+    With a `sender` (a number, a messaging service) it is not written to by that one: the person sent it STOP.
+    """
 
     channel: str
     address: str
+    sender: str | None
     reason: Why
     source: str
     detail: str | None
@@ -60,7 +64,7 @@ class UnsuppressedAnswer(Answer, frozen=True, kw_only=True):
     deleted: bool
 
 
-_POSITION: Final = msgspec.json.Decoder(tuple[int, str, str])
+_POSITION: Final = msgspec.json.Decoder(tuple[int, str, str, str])
 
 
 async def list_suppressions(context: ApiContext, call: Call[SuppressionQuery, None]) -> Reply:
@@ -69,7 +73,7 @@ async def list_suppressions(context: ApiContext, call: Call[SuppressionQuery, No
     channel, address = given(query.channel), given(query.address)
     if address is not None:
         address = _looked_up(channel or _guess(address), address)
-    name = listing_name("suppressions", (channel, address))
+    name = listing_name("suppressions/2", (channel, address))  # cursors of before there were senders: no more
     after = None
     if not isinstance(query.cursor, UnsetType):
         after = _POSITION.decode(cursors.read(name, query.cursor))
@@ -109,7 +113,7 @@ async def suppress(context: ApiContext, call: Call[NoQuery, SuppressRequest]) ->
 
 
 async def unsuppress(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
-    """Take an address off the list."""
+    """Take an address off the list, for every sender."""
     channel, written = call.path["channel"], call.path["address"]
     if "\0" in channel or "\0" in written or not written:
         raise not_found("suppression", "of that address")
@@ -150,6 +154,7 @@ def shown_suppression(row: SuppressionRow) -> SuppressionAnswer:
     return SuppressionAnswer(
         channel=row.channel,
         address=row.address,
+        sender=row.sender,
         reason=row.reason,
         source=row.source,
         detail=row.detail,
@@ -158,7 +163,7 @@ def shown_suppression(row: SuppressionRow) -> SuppressionAnswer:
 
 
 def _position(row: SuppressionRow) -> bytes:
-    return msgspec.json.encode((row.created_at, row.channel, row.address))
+    return msgspec.json.encode((row.created_at, row.channel, row.address, row.sender or ""))
 
 
 OPERATIONS: Final = (
@@ -194,6 +199,7 @@ OPERATIONS: Final = (
         path="/v1/suppressions/{channel}/{address}",
         tag=_TAG,
         summary="Take an address off the list",
+        description="For every sender: what was suppressed altogether, and what was stopped by STOP.",
         act=unsuppress,
         scopes=(Scope.MANAGE,),
         answer=AnswerRule(type=UnsuppressedAnswer, description="It is off the list."),

@@ -129,6 +129,11 @@ def match_key(address: str) -> str:
     return address.lower() if address.isascii() else unicodedata.normalize("NFC", address.lower())
 
 
+def list_key(channel: str, address: str) -> str:
+    """Give the form under which a channel's normalised address is looked up in lists: only mailboxes ignore case."""
+    return match_key(address) if channel == "email" else address
+
+
 def parse_mailbox(text: str) -> Mailbox:
     """Read `no-reply@example.com`, `Shop <no-reply@example.com>`, a quoted or an encoded name; raises `AddressFault`.
 
@@ -228,11 +233,6 @@ def normalise(channel: str, given: str | Mapping[str, Any]) -> str:
             raise AddressFault("An address must not contain control characters.", Code.HEADER_INJECTION)
         case _:
             return given
-
-
-def key_of(channel: str, address: str) -> str:
-    """Give the form under which a channel's normalised address is looked up in lists."""
-    return match_key(address) if channel == _MAIL_CHANNEL else address
 
 
 def recipient_key(channel: str) -> str:

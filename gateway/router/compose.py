@@ -115,6 +115,11 @@ class Composer:
             raise LookupError(f"template version {version} is not kept any more")
         return self._renderer.add(decode_template(source))
 
+    def chosen_sender(self, subject: Subject) -> str | None:
+        """Say which sender the caller or the channel's configuration names, for channels other than e-mail."""
+        own = _own_terms(subject).get("from")
+        return own if isinstance(own, str) and own else self._rules.channels[subject.channel].sender
+
     def message(self, subject: Subject, *, attempt: int) -> Message:
         """Render and address one message, its try number `attempt`. Pure but for caches; raises `RenderFailed`."""
         who = subject.addressee

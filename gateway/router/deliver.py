@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, assert_never
 
 import msgspec
 
-from channels.contract import Accepted, Blame, Message, Outcome, Rejected, Retry, Unknown, blame_of
+from channels.contract import Accepted, Blame, Message, Outcome, Reason, Rejected, Retry, Unknown, blame_of
 from gateway.errors import GatewayError
 from gateway.middleware import pause, rate_limit
 from gateway.middleware.breaker import Refused, State
@@ -23,7 +23,7 @@ from gateway.middleware.contract import Dropped, Held, Kept, Verdict
 from gateway.middleware.retry import RetryRules, Step, after_unknown, classify, next_attempt_at
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
 from gateway.model import ids
-from gateway.model.addresses import match_key
+from gateway.model.addresses import list_key
 from gateway.model.collapsing import place_of
 from gateway.model.simulator import outcome_of
 from gateway.model.states import Mode, OnUnknown, Status, Why
@@ -34,7 +34,7 @@ from gateway.router.batches import Batches
 from gateway.router.compose import Composer, Subject
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
-from gateway.router.settle import Done
+from gateway.router.settle import Done, SenderStop
 from gateway.router.standing import word_of
 from gateway.storage.contract import AttemptRow, Claimed, Latest, Reservation, Store, StoreUnavailable
 
@@ -69,6 +69,8 @@ class Envelope:
     """Its outcome was one call's answer to several deliveries, and the breaker has heard it from another."""
     stands: Latest | None = None
     """What stands where this message goes, if it has a `collapse_key`."""
+    redirected: bool = False
+    stops: list[SenderStop] = field(default_factory=list[SenderStop])
     tried: str | None = None
     """The provider that was last asked to send it, in this claim."""
 
@@ -133,7 +135,7 @@ class Deliver:
         self._observe = observe
         self._log = log
         self._retries = {name: RetryRules.of(rule.retry) for name, rule in rules.channels.items()}
-        self._provider = onion([self._door, self._pace, self._render, self._allow], self._send)
+        self._provider = onion([self._door, self._pace, self._render, self._unstopped, self._allow], self._send)
         layers = [self._retry, self._consent, self._collapse, self._in_use, self._recipient_rate]
         self._onion = onion(layers, self._in_turn)
 
@@ -161,6 +163,8 @@ class Deliver:
             receipts=envelope.simulated or (handle is not None and handle.receipts),
             shows=handle is not None and handle.replaces,
             notes=tuple(envelope.notes),
+            stops=tuple(envelope.stops),
+            redirected=envelope.redirected,
         )
 
     # --- the layers, outermost first ---
@@ -283,10 +287,15 @@ class Deliver:
         handles = tuple(handle for handle in handles if not handle.standing.paused) or handles
         held: Held | None = None
         refused: Outcome | None = None
+        stopped: Dropped | Rejected | None = None
         for handle in handles:
             envelope.provider = handle
             verdict = await self._provider(envelope)
             match verdict:
+                case Dropped(reason=Why.OPTED_OUT):
+                    stopped = stopped or verdict  # a person's STOP concerns one sender; the next may be another
+                case Rejected(reason=Reason.OPTED_OUT) if any(one.provider == handle.name for one in envelope.stops):
+                    stopped = verdict
                 case Dropped() | Kept():
                     return verdict
                 case Held():
@@ -299,6 +308,7 @@ class Deliver:
                         refused = verdict
         # One that asks for too much patience ends the delivery only where no other may yet take it.
         chosen = held if refused is None or (held is not None and self._too_late(envelope, refused)) else refused
+        chosen = chosen or stopped
         if chosen is None:
             raise AssertionError("a channel with providers asked none of them")
         return chosen
@@ -380,6 +390,26 @@ class Deliver:
         self._log.error("message_unmade", exc_info=error, delivery_id=ids.show(ids.DELIVERY, envelope.claim.id))
         detail = f"the message could not be made: {type(error).__name__}"
         return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=detail)
+
+    async def _unstopped(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Ask whether the recipient stopped the sender that this provider would write as, where senders can be."""
+        handle, subject, claim = envelope.provider, envelope.subject, envelope.claim
+        if handle is None or subject is None or envelope.simulated:
+            return await proceed(envelope)
+        senders = handle.senders(self._composer.chosen_sender(subject))
+        if not senders:
+            return await proceed(envelope)
+        asked_at = self._clock()
+        stopped = await self._store.stopped([(claim.channel, _key(claim), sender) for sender in senders])
+        if stopped:
+            return Dropped(status=Status.SKIPPED, reason=Why.OPTED_OUT, detail=f"stopped {handle.name}'s sender (STOP)")
+        verdict = await proceed(envelope)
+        if isinstance(verdict, Rejected) and verdict.reason is Reason.OPTED_OUT:
+            envelope.stops += [
+                SenderStop(provider=handle.name, sender=sender, detail=verdict.detail, at=asked_at)
+                for sender in senders
+            ]
+        return verdict
 
     async def _allow(self, envelope: Envelope, proceed: Next) -> Verdict:
         """Hold a place at the provider's door while talking to it."""
@@ -466,6 +496,7 @@ class Deliver:
             case Skip():
                 return Dropped(status=Status.SKIPPED, reason=decision.reason, detail=decision.detail)
             case Redirect():
+                envelope.redirected = True
                 envelope.notes.append(f"redirected to {masked(decision.to)} by [staging]")
                 return _without_unsubscribing(redirected(message, decision.to))
             case Allowed():
@@ -529,7 +560,7 @@ def _record_lost(envelope: Envelope, now: int) -> None:
 
 
 def _key(claim: Claimed) -> str:
-    return match_key(claim.address) if claim.channel == "email" else claim.address
+    return list_key(claim.channel, claim.address)
 
 
 def _replacing(envelope: Envelope, message: Message) -> Message:

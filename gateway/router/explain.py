@@ -5,7 +5,7 @@ Owns the answer's shape. Stores and sends nothing, reserves no rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
@@ -138,7 +138,7 @@ class Explaining:
             await self._rate(found, planned, rules, now)
             self._render(found, request, resolved, planned, rules, now)
             self._stage(found, caller, planned, rules)
-            self._provider(found, planned, rules, now)
+            await self._provider(found, planned, rules, now)
             waits = _FALLING_BACK if planned.reason is Why.FALLBACK else _SENDING
             if planned.status is Status.HELD and found.decision in waits:
                 until = planned.due_at if planned.due_at < NEVER else None
@@ -249,19 +249,25 @@ class Explaining:
             case _:
                 assert_never(decision)
 
-    def _provider(self, found: _Findings, planned: Planned, rules: list[RuleNote], now: int) -> None:
+    async def _provider(self, found: _Findings, planned: Planned, rules: list[RuleNote], now: int) -> None:
         if planned.target.simulated:
             found.provider = simulate.PROVIDER
             return
-        configured = self._providers.of(planned.target.channel)
+        every = self._providers.of(planned.target.channel)
+        configured = await self._not_stopped(found, planned, every)
         handles = [handle for handle in configured if not handle.standing.paused]
         paused = [handle.name for handle in configured if handle.standing.paused]
         rules.extend(RuleNote("paused", "hold", f"{name} is paused") for name in paused)
         found.provider = next((one.name for one in handles if not _shut(one, now)), None)
+        rules.extend(
+            RuleNote("sender", "skip", f"stopped {one.name}'s sender (STOP)") for one in every if one not in configured
+        )
         shut = [handle.name for handle in handles if _shut(handle, now)]
         rules.extend(RuleNote("provider", "hold", f"{name} is left alone for now") for name in shut)
         if found.provider is not None:
             rules.append(RuleNote("provider", "pass", found.provider))
+        elif every and not configured:
+            found.decision, found.reason = "skip", Why.OPTED_OUT
         elif paused and not handles:
             if found.decision in ("send", "redirect", "hold"):
                 found.decision, found.reason, found.until = "hold", Why.PAUSED, None
@@ -272,6 +278,16 @@ class Explaining:
             else:
                 found.decision, found.reason = "skip", Why.ACCOUNT_PROBLEM
                 rules.append(RuleNote("provider", "fail", f"no provider is configured for {planned.target.channel}"))
+
+    async def _not_stopped(
+        self, found: _Findings, planned: Planned, handles: Sequence[ProviderHandle]
+    ) -> Sequence[ProviderHandle]:
+        """Leave out the providers whose sender the recipient stopped."""
+        chosen = None if found.message is None else found.message.options.get("from") or found.message.sender
+        target = planned.target
+        asked = {one.name: [(target.channel, target.key, name) for name in one.senders(chosen)] for one in handles}
+        stopped = set(await self._store.stopped([stop for stops in asked.values() for stop in stops]))
+        return [one for one in handles if not stopped.intersection(asked[one.name])]
 
 
 def _shut(handle: ProviderHandle, now: int) -> int | None:

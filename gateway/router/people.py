@@ -14,7 +14,7 @@ import msgspec
 from channels.address_guard import Guard
 from channels.mime import header_faults
 from gateway.errors import Code, Fault, invalid
-from gateway.model.addresses import AddressFault, key_of, locale_fault, normalise, timezone_fault
+from gateway.model.addresses import AddressFault, list_key, locale_fault, normalise, timezone_fault
 from gateway.model.people import AddressRequest, UserRequest, user_id_fault
 from gateway.router.providers import Providers
 from gateway.router.rules import Rules
@@ -74,7 +74,7 @@ class People:
     def key(self, channel: str, written: str) -> str:
         """Give the form under which an address is looked up; what is no address is looked for as it is."""
         try:
-            return key_of(channel, normalise(channel, written))
+            return list_key(channel, normalise(channel, written))
         except AddressFault:
             return written
 
@@ -119,7 +119,7 @@ class People:
             else:
                 fault = self._own_fault(channel, given, address)
                 if fault is None:
-                    return AddressPut(channel=channel, address=address, key=key_of(channel, address))
+                    return AddressPut(channel=channel, address=address, key=list_key(channel, address))
         faults.append(Fault(field, *fault))
         return None
 

@@ -36,6 +36,11 @@ class ProviderHandle(msgspec.Struct, frozen=True, kw_only=True):
     replaces: bool = False
     """Whether a message can be changed once it is shown."""
 
+    def senders(self, chosen: str | None) -> Sequence[str]:
+        """Name the senders a message would go out under that people can stop; none for most adapters."""
+        ask = getattr(self.adapter, "senders", None)
+        return () if ask is None else ask(chosen)
+
 
 class Providers:
     """All of them, by name and by channel."""

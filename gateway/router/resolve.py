@@ -21,7 +21,7 @@ from gateway.errors import Code, Fault, Problem, invalid
 from gateway.model.addresses import (
     AddressFault,
     address_of,
-    key_of,
+    list_key,
     normalise,
     recipient_key,
 )
@@ -313,7 +313,7 @@ def _target(
         position=position,
         channel=channel,
         address=address,
-        key=key_of(channel, address),
+        key=list_key(channel, address),
         user_id=user_id,
         address_id=address_id,
         simulated=outcome_of(channel, address) is not None,

@@ -13,7 +13,7 @@ import msgspec
 
 from channels.contract import Accepted, Message, Reason, Rejected, Retry, Unknown
 from gateway.middleware.contract import Dropped, Held, Kept, Verdict
-from gateway.model.addresses import match_key
+from gateway.model.addresses import list_key
 from gateway.model.collapsing import place_of
 from gateway.model.states import FINAL, Status, Why
 from gateway.storage.contract import AttemptRow, CapturedRow, Claimed, Settlement, ShownRow, SuppressionRow
@@ -25,11 +25,21 @@ _DETAIL_CHARS: Final = 1000
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
+class SenderStop(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's word that the recipient stopped one of our senders. `at` is when it was asked, in Unix ms."""
+
+    provider: str
+    sender: str
+    detail: str | None
+    at: int
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What delivering came to: the verdict, the tries it took, and what is worth recording beside it.
 
     `provider` is the last one tried; `receipts` says whether it reports arrival later, `shows` whether it could replace
-    this message by a newer one.
+    this message by a newer one; `stops` are the senders that the recipient turned out to have stopped; `redirected`,
+    that it went to another address than the recipient's own, of which whatever was said says nothing.
     """
 
     verdict: Verdict
@@ -38,6 +48,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     receipts: bool = False
     shows: bool = False
     notes: tuple[str, ...] = ()
+    stops: tuple[SenderStop, ...] = ()
+    redirected: bool = False
 
 
 def settle(claim: Claimed, done: Done, now: int, *, raw: Callable[[Message], bytes], new_id: UUID) -> Settlement:
@@ -140,16 +152,31 @@ def _settlement(
         captured=captured,
         suppress=suppress,
         shown=shown,
+        stops=() if done.redirected else tuple(_stop(claim, one) for one in done.stops),
         now=now,
     )
 
 
+def _stop(claim: Claimed, stop: SenderStop) -> SuppressionRow:
+    return SuppressionRow(
+        channel=claim.channel,
+        address=list_key(claim.channel, claim.address),
+        sender=stop.sender,
+        reason=Why.OPTED_OUT,
+        source=stop.provider,
+        detail=None if stop.detail is None else stop.detail[:_DETAIL_CHARS],
+        created_at=stop.at,
+    )
+
+
 def _suppression(claim: Claimed, done: Done, verdict: Retry | Rejected, now: int) -> SuppressionRow | None:
-    if not isinstance(verdict, Rejected) or verdict.reason not in _DEAD:
+    if not isinstance(verdict, Rejected) or verdict.reason not in _DEAD or done.redirected:
+        return None
+    if verdict.reason is Reason.OPTED_OUT and done.stops:  # of those senders, and of no other
         return None
     return SuppressionRow(
         channel=claim.channel,
-        address=match_key(claim.address) if claim.channel == "email" else claim.address,
+        address=list_key(claim.channel, claim.address),
         reason=Why(verdict.reason.value),
         source=done.provider or "gateway",
         detail=None if verdict.detail is None else verdict.detail[:_DETAIL_CHARS],

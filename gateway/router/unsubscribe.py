@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
-from gateway.model.addresses import match_key
+from gateway.model.addresses import list_key
 from gateway.router.compose import Subject
 
 LINK_S: Final = 400 * 86_400
@@ -39,7 +39,7 @@ class UnsubscribeLinks:
 
     def url(self, subject: Subject) -> str:
         """Write the link for one message."""
-        words = [subject.channel, match_key(subject.address), subject.category.name]
+        words = [subject.channel, list_key(subject.channel, subject.address), subject.category.name]
         return f"{self._url}/unsubscribe/{self._signer.dumps(words)}"
 
     def read(self, token: str) -> Link | None:

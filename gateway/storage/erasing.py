@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model import ids
-from gateway.model.addresses import key_of
+from gateway.model.addresses import list_key
 from gateway.model.states import Status, Why
 from gateway.storage import cancelling, ledger
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
@@ -115,13 +115,13 @@ PLACES: Final = (
     ),
     Place(
         "status_changes",
-        ("detail",),
+        ("detail", "address", "sender"),
         By.DELIVERY,
         Batch("DELETE FROM status_changes WHERE delivery_id IN (SELECT id FROM v) RETURNING id", _DELIVERY),
     ),
     Place(
         "status_changes",
-        ("detail",),
+        ("detail", "address", "sender"),
         By.DELIVERY,
         Batch(
             """
@@ -177,6 +177,15 @@ PLACES: Final = (
         By.ADDRESS,
         Batch(
             "DELETE FROM opt_outs WHERE (channel, address) IN (SELECT channel, address FROM v) RETURNING category",
+            _ADDRESS,
+        ),
+    ),
+    Place(
+        "wishes",
+        ("channel", "address", "name", "source", "detail", "heard"),
+        By.ADDRESS,
+        Batch(
+            "DELETE FROM wishes WHERE (channel, address) IN (SELECT channel, address FROM v) RETURNING name",
             _ADDRESS,
         ),
     ),
@@ -239,6 +248,7 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "idempotency": ("key_id", "key", "body_hash", "expires_at", "notification_id"),
     "pacing": ("key", "grants", "until"),
     "opt_outs": ("created_at",),
+    "wishes": ("scope", "stopped", "at"),
     "suppressions": ("reason", "created_at"),
     "counts": ("hour", "shard", "project", "channel", "provider", "status", "reason", "count"),
     "api_keys": (
@@ -315,6 +325,15 @@ _UNSUPPRESS: Final = Batch(
     _ADDRESS,
 )
 
+_STOPPED_SENDERS: Final = Batch(
+    """
+    SELECT w.channel, w.address, 'opted_out', w.source, w.at
+    FROM v JOIN wishes AS w ON w.channel = v.channel AND w.address = v.address
+    WHERE w.scope = 'sender' AND w.stopped
+    """,
+    _ADDRESS,
+)
+
 _FORGET: Final = insert_into(
     "forgotten_suppressions",
     columns(hash=Kind.BYTES, channel=Kind.TEXT, reason=Kind.TEXT, source=Kind.TEXT, created_at=Kind.INT),
@@ -365,7 +384,7 @@ def _erase_deliveries(conn: Connection, rows: Sequence[Values], now: int, remove
     """Blank deliveries and all that hangs on them; answers how many of them waited."""
     found = sorted((uuid_of(row[0]), uuid_of(row[1])) for row in rows)
     cancelled = _call_back(conn, {uuid_of(row[0]): row for row in rows}, now, books)
-    given = {(row[3], form) for row in rows if row[4] is not None for form in (row[4], key_of(row[3], row[4]))}
+    given = {(row[3], form) for row in rows if row[4] is not None for form in (row[4], list_key(row[3], row[4]))}
     removed["suppressions"] += _forget(conn, sorted(given), books)
     _erase_places(conn, By.DELIVERY, [(id_, notification, b"{}") for id_, notification in found], removed)
     about = sorted({notification for _, notification in found})
@@ -411,9 +430,10 @@ def _erase_places(conn: Connection, by: By, rows: Sequence[Values], removed: Cou
 
 
 def _forget(conn: Connection, addresses: Sequence[Values], books: Books) -> int:
-    """Keep of suppressions only a keyed hash of the address."""
+    """Keep of suppressions only a keyed hash of the address; who stopped one sender is left alone by all of them."""
     rows = run(conn, _UNSUPPRESS, addresses)
-    hidden = {books.hide(row[0], key_of(row[0], row[1])): row for row in rows}
+    stopped = run(conn, _STOPPED_SENDERS, addresses)
+    hidden = {books.hide(row[0], list_key(row[0], row[1])): row for row in (*stopped, *rows)}
     run(conn, _FORGET, [(hash_, row[0], row[2], row[3], row[4]) for hash_, row in sorted(hidden.items())])
     return len(rows)
 

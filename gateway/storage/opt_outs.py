@@ -30,6 +30,14 @@ _FIND: Final = Batch(
     _KEY,
 )
 
+_TAKE_BACK: Final = Batch(
+    """
+    DELETE FROM opt_outs WHERE (channel, address, category, source) IN
+        (SELECT channel, address, category, source FROM v)
+    """,
+    columns(channel=Kind.TEXT, address=Kind.TEXT, category=Kind.TEXT, source=Kind.TEXT),
+)
+
 _REMOVE: Final = Query(
     "DELETE FROM opt_outs WHERE channel = $1 AND address = $2 AND category = $3 RETURNING channel",
 )
@@ -37,7 +45,18 @@ _REMOVE: Final = Query(
 
 def add(conn: Connection, row: OptOutRow) -> bool:
     """Note an opt-out; `False` if it was known."""
-    return bool(run(conn, _INSERT, [(row.channel, row.address, row.category, row.source, row.created_at)]))
+    return add_many(conn, [row]) > 0
+
+
+def add_many(conn: Connection, rows: Sequence[OptOutRow]) -> int:
+    """Note several, each (channel, address, category) once; answers how many were not known."""
+    values = [(row.channel, row.address, row.category, row.source, row.created_at) for row in rows]
+    return len(run(conn, _INSERT, values))
+
+
+def take_back(conn: Connection, rows: Sequence[OptOutRow]) -> None:
+    """Forget those that came from the same source; what a person said elsewhere stays."""
+    run(conn, _TAKE_BACK, [(row.channel, row.address, row.category, row.source) for row in rows])
 
 
 def remove(conn: Connection, one: OptOut) -> bool:

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, exists, select, tuple_
 
-from gateway.model.addresses import key_of
+from gateway.model.addresses import list_key
 from gateway.model.states import Why
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
 from gateway.storage.contract import (
@@ -227,7 +227,7 @@ def retire(conn: Connection, suppressed: Iterable[tuple[str | None, SuppressionR
     Set-based, and part of the transaction that learns of it. A complaint or an opt-out says nothing about the address.
     """
     dead = {
-        (user_id, row.channel, key_of(row.channel, row.address)): (row.created_at, row.reason)
+        (user_id, row.channel, list_key(row.channel, row.address)): (row.created_at, row.reason)
         for user_id, row in suppressed
         if user_id is not None and row.reason is Why.ADDRESS_DEAD
     }

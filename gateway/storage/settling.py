@@ -136,7 +136,10 @@ def _write(
         [(s.id, s.now) for s, _ in ordered if s.status is Status.SENT and not s.final],
     )
     captured.keep(conn, [s.captured for s, _ in ordered if s.captured is not None])
-    suppressions.add(conn, [s.suppress for s, _ in ordered if s.suppress is not None])
+    suppressions.add(
+        conn,
+        [row for s, _ in ordered for row in (*s.stops, *([] if s.suppress is None else [s.suppress]))],
+    )
     people.retire(conn, [(row[5], s.suppress) for s, row in ordered if s.suppress is not None])
     collapsing.show(conn, [s.shown for s, _ in ordered if s.shown is not None])
     due: set[str] = set()

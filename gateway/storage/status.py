@@ -13,10 +13,11 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection
 
+from gateway.model.addresses import list_key
 from gateway.model.states import FINAL, Engagement, Status, Why, may_follow
-from gateway.storage import ledger, people, suppressions, turns
+from gateway.storage import ledger, people, suppressions, turns, wishes
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
-from gateway.storage.contract import StatusChange, SuppressionRow
+from gateway.storage.contract import Scope, StatusChange, SuppressionRow, Wish
 from gateway.storage.ledger import Books
 
 _LOOK_AGAIN_MS: Final = 60_000
@@ -27,6 +28,9 @@ _LOOK_LATE_MS: Final = 3_600_000
 
 _STATUSES: Final = frozenset(status.value for status in Status)
 _ENGAGEMENTS: Final = frozenset(engagement.value for engagement in Engagement)
+_NOT_ARRIVED: Final = frozenset({Status.BOUNCED.value, Status.FAILED.value})
+_RESUBSCRIBED: Final = "resubscribed"
+_WORDS: Final = frozenset({Engagement.UNSUBSCRIBED.value, _RESUBSCRIBED})
 _HARD: Final = frozenset({Why.ADDRESS_DEAD})
 """A bounce for one of these says that the address will never work. Any other bounce says nothing about the address."""
 
@@ -51,10 +55,15 @@ _LOCK_QUEUE: Final = Batch(
 _LOCK_DELIVERIES: Final = Batch(
     """
     SELECT d.id, d.notification_id, d.project, d.channel, d.address, d.provider, d.status, d.final, d.reason, d.detail,
-           d.engagement, d.user_id, d.position, d.step
+           d.engagement, d.user_id, d.position, d.step, d.category
     FROM v JOIN deliveries AS d ON d.id = v.id
     ORDER BY d.id {lock d}
     """,
+    columns(id=Kind.ID),
+)
+
+_ADDRESSES: Final = Batch(
+    "SELECT d.id, d.channel, d.address FROM v JOIN deliveries AS d ON d.id = v.id",
     columns(id=Kind.ID),
 )
 
@@ -101,6 +110,8 @@ _CHANGE: Final = columns(
     detail=Kind.TEXT,
     at=Kind.INT,
     due_at=Kind.INT,
+    address=Kind.TEXT,
+    sender=Kind.TEXT,
     look_at=Kind.INT,
     received_at=Kind.INT,
 )
@@ -111,7 +122,9 @@ _KEEP: Final = insert_into(
     "ON CONFLICT (provider, told_by, type) DO UPDATE SET look_at = excluded.look_at",
 )
 
-_CHANGE_NAMES: Final = "c.id, c.provider, c.provider_id, c.delivery_id, c.type, c.reason, c.detail, c.at, c.due_at"
+_CHANGE_NAMES: Final = (
+    "c.id, c.provider, c.provider_id, c.delivery_id, c.type, c.reason, c.detail, c.at, c.due_at, c.address, c.sender"
+)
 
 _ANY_EARLY: Final = Query("SELECT 1 FROM status_changes LIMIT 1")
 
@@ -157,8 +170,14 @@ class Standing(NamedTuple):
     detail: str | None
     engagement: tuple[str, ...]
     user_id: str | None
+    category: str
     chain: tuple[int, int] | None = None
     """Its position and step, where several channels go in turn."""
+
+    @property
+    def key(self) -> str | None:
+        """The address as lists are looked up."""
+        return None if self.address is None else list_key(self.channel, self.address)
 
 
 def moved(standing: Standing, change: StatusChange) -> Standing | None:
@@ -182,22 +201,42 @@ def moved(standing: Standing, change: StatusChange) -> Standing | None:
 
 
 def suppression_of(standing: Standing, change: StatusChange, simulator: str) -> SuppressionRow | None:
-    """Decide whether a report means that the address is never written to again."""
-    if standing.address is None or change.provider == simulator:
+    """Decide whether a report means that the address is never written to again, or not by one sender."""
+    if standing.key is None or simulator in (change.provider, standing.provider):
         return None
+    sender = None
     if change.type == Engagement.COMPLAINED:
         reason = Why.COMPLAINED
     elif change.type == Status.BOUNCED and change.reason in _HARD:
         reason = Why.ADDRESS_DEAD
+    elif change.type in _NOT_ARRIVED and change.reason is Why.OPTED_OUT and change.sender is not None:
+        reason, sender = Why.OPTED_OUT, change.sender
     else:
         return None
     return SuppressionRow(
         channel=standing.channel,
-        address=standing.address,
+        address=standing.key,
+        sender=sender,
         reason=reason,
         source=change.provider,
         detail=change.detail,
         created_at=change.at,
+    )
+
+
+def wish_of(standing: Standing, change: StatusChange, simulator: str) -> Wish | None:
+    """Decide whether a report is a word about the delivery's category: no more of it, or again."""
+    if standing.key is None or simulator in (change.provider, standing.provider) or change.type not in _WORDS:
+        return None
+    return Wish(
+        channel=standing.channel,
+        address=standing.key,
+        scope=Scope.CATEGORY,
+        name=standing.category,
+        stopped=change.type == Engagement.UNSUBSCRIBED,
+        source=change.provider,
+        detail=change.detail,
+        at=change.at,
     )
 
 
@@ -214,6 +253,7 @@ def apply_status(
     The lanes in which something came due by it are added to `due`.
     """
     good, early = _sort_out(conn, [change for change in changes if change.due_at <= now])
+    early = _of_recipients(conn, early)
     later = [(change, change.due_at) for change in changes if change.due_at > now]
     _keep(conn, [*later, *((change, now + _LOOK_AGAIN_MS) for change in early)], now)
     return _apply(conn, good, now, books=books, due=due)
@@ -304,6 +344,24 @@ def _find(conn: Connection, changes: Sequence[StatusChange]) -> dict[int, UUID]:
     return found
 
 
+def _of_recipients(conn: Connection, changes: Sequence[StatusChange]) -> list[StatusChange]:
+    """Leave out what names a delivery that is not there, or is about somebody else than its recipient (a copy's).
+
+    What is kept for later is kept once for each delivery and kind: a copy's bounce must not take the place of its own.
+    """
+    wanted = sorted({change.delivery_id for change in changes if change.delivery_id is not None})
+    keys = {
+        uuid_of(row[0]): None if row[2] is None else list_key(row[1], row[2])
+        for row in run(conn, _ADDRESSES, [(id_,) for id_ in wanted])
+    }
+    return [
+        change
+        for change in changes
+        if change.delivery_id is None
+        or (change.delivery_id in keys and change.address in (None, keys[change.delivery_id]))
+    ]
+
+
 def _leased(conn: Connection, deliveries: Iterable[UUID]) -> set[UUID]:
     """Lock the queue rows of these deliveries and tell which are being sent right now."""
     rows = run(conn, _LOCK_QUEUE, [(id_,) for id_ in sorted(set(deliveries))])
@@ -325,25 +383,27 @@ def _apply(
     after = dict(before)
     entries: list[ledger.Entry] = []
     suppress: list[tuple[str | None, SuppressionRow]] = []
+    words: list[Wish] = []
     for id_, told in sorted(changes, key=lambda pair: (pair[1].at, pair[1].id)):
         standing = after.get(id_)
-        change = told
-        if standing is not None and standing.address is None:
-            # Its person was erased, and a provider's own words may name them.
-            change = msgspec.structs.replace(told, detail=None)
-        new = None if standing is None else moved(standing, change)
-        if standing is None or new is None:
+        if standing is None or told.address not in (None, standing.key):
             continue
-        after[id_] = new
-        entries.append(_entry(standing, new, change, now))
-        row = suppression_of(new, change, books.simulator)
-        if row is not None:
-            suppress.append((new.user_id, row))
+        # Where its person was erased, a provider's own words may name them.
+        change = told if standing.address is not None else msgspec.structs.replace(told, detail=None)
+        word = wish_of(standing, change, books.simulator)
+        words.extend([] if word is None else [word])
+        new = moved(standing, change)
+        # A hard bounce may follow a "delivered" that was the receiving server's word, not the mailbox's.
+        row = suppression_of(standing, change, books.simulator) if new or standing.status is Status.DELIVERED else None
+        suppress.extend([] if row is None else [(standing.user_id, row)])
+        if new is not None:
+            after[id_] = new
+            entries.append(_entry(standing, new, change, now))
     _write(conn, before, after, now)
-    suppressions.add(conn, [row for _, row in suppress])
+    beside = suppressions.add(conn, [row for _, row in suppress]) + wishes.hear(conn, words)
     people.retire(conn, suppress)
     ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])
-    return len(entries)
+    return max(len(entries), beside)
 
 
 def _write(conn: Connection, before: Mapping[UUID, Standing], after: Mapping[UUID, Standing], now: int) -> None:
@@ -407,6 +467,8 @@ def _keep(conn: Connection, changes: Sequence[tuple[StatusChange, int]], now: in
                 change.detail,
                 change.at,
                 change.due_at,
+                change.address,
+                change.sender,
                 look_at,
                 now,
             )
@@ -434,6 +496,7 @@ def _standing(row: Sequence[Any]) -> Standing:
         engagement=tuple(row[10].split(",")) if row[10] else (),
         user_id=row[11],
         chain=None if row[13] is None else (row[12], row[13]),
+        category=row[14],
     )
 
 
@@ -448,4 +511,6 @@ def _change(row: Sequence[Any]) -> StatusChange:
         detail=row[6],
         at=row[7],
         due_at=row[8],
+        address=row[9],
+        sender=row[10],
     )

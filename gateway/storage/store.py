@@ -72,6 +72,7 @@ from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.providers_verbs import ProviderVerbs
 from gateway.storage.sqlite import SqliteDatabase
 from gateway.storage.turns_verbs import TurnVerbs
+from gateway.storage.wishes_verbs import WishVerbs
 
 SIMULATOR: Final = "simulator"
 """The simulated provider's name: what it reports suppresses nobody."""
@@ -87,7 +88,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs, TurnVerbs, CollapseVerbs):
+class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs, TurnVerbs, CollapseVerbs, WishVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(
@@ -252,7 +253,7 @@ class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs, TurnVerbs, CollapseVer
         channel: str | None,
         address: str | None,
         limit: int,
-        after: tuple[int, str, str] | None,
+        after: tuple[int, str, str, str] | None,
     ) -> list[SuppressionRow]:
         """List newest first."""
         return await self._db.read(

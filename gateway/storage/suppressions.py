@@ -1,7 +1,8 @@
-"""The suppression list: addresses never written to.
+"""The suppression list: addresses never written to, by anybody or by one sender.
 
-Owns its tables: the list, and what is left of it after a person was erased (`forgotten_suppressions`), where an address
-is a keyed hash that look-ups still find. Refuses to know why an address belongs there.
+Owns the table of the former, and what is left of it after a person was erased (`forgotten_suppressions`), where an
+address is a keyed hash that look-ups still find; the latter are wishes (`storage.wishes`), shown and taken off together
+with them. Refuses to know why an address belongs there.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, select, tuple_
 
 from gateway.model.states import Why
+from gateway.storage import wishes
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, insert_into, run
 from gateway.storage.contract import SuppressionRow
+from gateway.storage.contract.wishes import Scope, Wish
 from gateway.storage.ledger import Books
 from gateway.storage.schema import SUPPRESSIONS
 
@@ -58,19 +61,21 @@ _REMOVE: Final = Query("DELETE FROM suppressions WHERE channel = $1 AND address 
 
 def add(conn: Connection, rows: Sequence[SuppressionRow]) -> int:
     """Put addresses on the list; the older row of one that is there stays. Answers how many are new."""
-    first = {(row.channel, row.address): row for row in reversed(rows)}
+    of_senders = wishes.hear(conn, [_word(row.sender, row) for row in rows if row.sender is not None])
+    first = {(row.channel, row.address): row for row in reversed(rows) if row.sender is None}
     values = [
         (row.channel, row.address, row.reason, row.source, row.detail, row.created_at)
         for _, row in sorted(first.items())
     ]
-    return len(run(conn, _INSERT, values))
+    return len(run(conn, _INSERT, values)) + of_senders
 
 
 def remove(conn: Connection, channel: str, address: str, *, books: Books) -> bool:
-    """Take an address off the list, also where only its hash is on it."""
+    """Take an address off the list, for every sender, also where only its hash is on it."""
+    lifted = wishes.lift(conn, channel, address)
     listed = ask(conn, _REMOVE, channel, address)
     forgotten = ask(conn, _REMOVE_FORGOTTEN, books.hide(channel, address))
-    return bool(listed or forgotten)
+    return bool(listed or forgotten) or lifted
 
 
 def look_up(
@@ -94,9 +99,27 @@ def listing(
     channel: str | None,
     address: str | None,
     limit: int,
-    after: tuple[int, str, str] | None,
+    after: tuple[int, str, str, str] | None,
 ) -> list[SuppressionRow]:
-    """List newest first, strictly after the last row seen."""
+    """List newest first, strictly after the (created_at, channel, address, sender or "") of the last row seen."""
+    everywhere = _everywhere(conn, channel=channel, address=address, limit=limit, after=after)
+    by_sender = wishes.listing(conn, channel=channel, address=address, limit=limit, after=after)
+    return sorted([*everywhere, *by_sender], key=position_of, reverse=True)[:limit]
+
+
+def position_of(row: SuppressionRow) -> tuple[int, str, str, str]:
+    """Say where a row stands in the listing."""
+    return (row.created_at, row.channel, row.address, row.sender or "")
+
+
+def _everywhere(
+    conn: Connection,
+    *,
+    channel: str | None,
+    address: str | None,
+    limit: int,
+    after: tuple[int, str, str, str] | None,
+) -> list[SuppressionRow]:
     c = SUPPRESSIONS.c
     query = select(c.channel, c.address, c.reason, c.source, c.detail, c.created_at)
     if channel is not None:
@@ -104,7 +127,9 @@ def listing(
     if address is not None:
         query = query.where(c.address == address)
     if after is not None:
-        query = query.where(tuple_(c.created_at, c.channel, c.address) < after)
+        here = tuple_(c.created_at, c.channel, c.address)
+        # After a sender's row of the same moment and address, its row without a sender is still to come.
+        query = query.where(here <= after[:3] if after[3] else here < after[:3])
     query = query.order_by(c.created_at.desc(), c.channel.desc(), c.address.desc()).limit(limit)
     return [_row(row) for row in conn.execute(query)]
 
@@ -124,6 +149,19 @@ def _forgotten(
         )
         for row in run(conn, _FIND_FORGOTTEN, [(hash_,) for hash_ in sorted(pairs)])
     }
+
+
+def _word(sender: str, row: SuppressionRow) -> Wish:
+    return Wish(
+        channel=row.channel,
+        address=row.address,
+        scope=Scope.SENDER,
+        name=sender,
+        stopped=True,
+        source=row.source,
+        detail=row.detail,
+        at=row.created_at,
+    )
 
 
 def _row(row: Sequence[Any]) -> SuppressionRow:

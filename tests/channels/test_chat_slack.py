@@ -21,6 +21,7 @@ from channels.contract import (
     Accepted,
     Callback,
     CallbackRefused,
+    Check,
     Content,
     EventType,
     Message,
@@ -653,3 +654,84 @@ def test_slacks_own_models_take_the_blocks_and_write_them_as_we_do(data):
     message = slack(text=None, data=data)
     made = blocks(words_of(message.content), message)
     assert [block.to_dict() for block in Block.parse_all(made)] == made  # which validates lengths and kinds, too
+
+
+# --- what the message shows afterwards ---
+
+
+def acknowledged(url: str | None, **more):
+    blocks = [*BLOCKS_OF_AN_ALERT, {"type": "actions", "elements": [{"type": "button", "action_id": "acknowledge"}]}]
+    return {**PRESS, "message": {"text": "Disk is full", "blocks": blocks}, "response_url": url, **more}
+
+
+BLOCKS_OF_AN_ALERT = [
+    {"type": "header", "text": {"type": "plain_text", "text": "Disk is full"}},
+    {
+        "type": "actions",
+        "elements": [
+            {"type": "button", "action_id": "gateway_open_0", "url": "https://example.com/runbook"},
+            {"type": "button", "action_id": "acknowledge", "value": "dlv_1"},
+        ],
+    },
+]
+
+
+async def test_the_message_shows_who_acknowledged_it_in_place_of_the_button():
+    async with HttpServer(Reply(200, body=b"ok")) as server:
+        channel = built(signing_secret=SIGNING, webhook_origins=[server.url])
+        assert (await channel.confirm(pressed(acknowledged(f"{server.url}/actions/T1/1/x")))).ok
+        await channel.aclose()
+    [request] = server.requests
+    sent = request.json()
+    assert (sent["replace_original"], sent["text"]) == (True, "Disk is full")
+    assert sent["blocks"] == [
+        BLOCKS_OF_AN_ALERT[0],
+        {"type": "actions", "elements": [BLOCKS_OF_AN_ALERT[1]["elements"][0]]},
+        {"type": "context", "elements": [{"type": "mrkdwn", "text": "Acknowledged by <@U42>"}]},
+    ]
+    assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example.com/x",
+        "http://169.254.169.254/",
+        "https://hooks.slack.com.evil.example/x",
+        "file:///x",
+        "",
+    ],
+)
+async def test_no_other_host_is_told(url):
+    async with HttpServer(Reply(200)) as server:
+        channel = built(signing_secret=SIGNING, webhook_origins=[server.url])
+        assert not (await channel.confirm(pressed(acknowledged(url)))).ok
+        await channel.aclose()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        PRESS,
+        acknowledged(None),
+        {**acknowledged("https://hooks.slack.com/actions/x"), "actions": [{"action_id": "gateway_open_0"}]},
+        {"type": "view_submission"},
+    ],
+)
+async def test_where_there_is_nothing_to_show_nobody_is_told(payload):
+    channel = built(signing_secret=SIGNING)
+    assert await channel.confirm(pressed(payload)) == Check(ok=True, detail="nothing to show")
+    await channel.aclose()
+
+
+async def test_a_message_of_as_many_blocks_as_slack_shows_keeps_its_note():
+    many = [{"type": "divider"}] * 50
+    async with HttpServer(Reply(200)) as server:
+        channel = built(signing_secret=SIGNING, webhook_origins=[server.url])
+        press = acknowledged(f"{server.url}/x", message={"blocks": many}, user={"id": "<!channel>"})
+        assert (await channel.confirm(pressed(press))).ok
+        await channel.aclose()
+    blocks = server.requests[0].json()["blocks"]
+    assert len(blocks) == 50
+    assert blocks[-1]["elements"][0]["text"] == "Acknowledged"

@@ -625,7 +625,7 @@ def complaint(**more) -> dict:
         (bounce("Permanent", "OnAccountSuppressionList"), EventType.BOUNCED, Reason.ADDRESS_DEAD),
         (bounce("Permanent", status="5.7.1"), EventType.BOUNCED, Reason.POLICY),
         (bounce("Transient"), EventType.BOUNCED, Reason.RETRY),
-        (bounce("Transient", "MailboxFull"), EventType.BOUNCED, Reason.INVALID_ADDRESS),
+        (bounce("Transient", "MailboxFull"), EventType.BOUNCED, Reason.RETRY),
         (bounce("Transient", "MessageTooLarge"), EventType.BOUNCED, Reason.TOO_LARGE),
         (bounce("Transient", "ContentRejected"), EventType.BOUNCED, Reason.CONTENT_REFUSED),
         (bounce("Undetermined", "Undetermined"), EventType.BOUNCED, None),

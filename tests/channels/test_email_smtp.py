@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,9 +11,22 @@ from typing import Any
 import pytest
 from aiosmtpd import smtp as aiosmtpd
 
-from channels.contract import Accepted, Attachment, Content, Message, Reason, Rejected, Retry, SettingsFault, Unknown
+from channels.contract import (
+    Accepted,
+    Attachment,
+    Callback,
+    CallbackRefused,
+    Content,
+    Message,
+    Reason,
+    Rejected,
+    Retry,
+    SettingsFault,
+    Unknown,
+)
 from channels.email_smtp import SmtpChannel, SmtpSettings
 from channels.testing import Recorder
+from tests.channels import bounce_samples
 from tests.support.smtp_server import EXTENSIONS, Behaviour, Do, SmtpServer
 from tests.support.tls import make_certificates
 
@@ -44,6 +58,73 @@ def message(number=1, *, to="ada@example.com", content=None, attempt=1, **option
         created_at=1_795_000_000.0,
         options=options,
     )
+
+
+# Bounces
+
+SECRET = "a-secret-of-our-own-mail-server"
+
+
+def handed_in(authorization: str | None, body: bytes = b"") -> Callback:
+    headers = {} if authorization is None else {"authorization": authorization}
+    return Callback(url="https://x/v1/callbacks/smtp", method="POST", headers=headers, query={}, body=body)
+
+
+def relay(**settings: Any) -> SmtpChannel:
+    return SmtpChannel(SmtpSettings(host="mail.example.com", **settings), Recorder().tools)
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("given", [f"Bearer {SECRET}", f"bearer {SECRET}", basic("bounces", SECRET), basic("", SECRET)])
+def test_bounce_mail_is_taken_with_the_secret(given):
+    relay(callback_secret=SECRET).verify(handed_in(given))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer wrong",
+        f"Bearer {SECRET}x",
+        f"Bearer {SECRET[:-1]}",
+        f"Basic {SECRET}",
+        basic("bounces", "wrong"),
+        basic(SECRET, ""),
+        "Basic " + base64.b64encode(SECRET.encode()).decode(),
+        "Basic %%%",
+        "Bearer \xff",
+    ],
+)
+def test_bounce_mail_without_it_is_refused(given):
+    for settings in ({"callback_secret": SECRET}, {}, {"callback_secret": ""}):
+        with pytest.raises(CallbackRefused) as caught:
+            relay(**settings).verify(handed_in(given))
+        assert not caught.value.unreadable
+
+
+def test_bounce_mail_becomes_events_of_now():
+    (event,) = relay(callback_secret=SECRET).parse(handed_in(None, bounce_samples.crlf(bounce_samples.POSTFIX)))
+    assert (event.message_id, event.address) == (bounce_samples.DELIVERY, bounce_samples.TO)
+
+
+async def test_bounces_go_to_the_return_path():
+    async with SmtpServer() as server, channel_to(server, return_path="bounces@example.com") as channel:
+        assert isinstance(await channel.send(message()), Accepted)
+        [mail] = server.messages
+        assert mail.mail_from == "bounces@example.com"
+        assert b"From: Shop <shop@example.com>" in mail.content
+
+
+@pytest.mark.parametrize("path", ["nobody", "a@example.com\r\nRCPT TO:<b@example.com>", ""])
+def test_a_return_path_that_is_no_address_is_a_fault(path):
+    with pytest.raises(SettingsFault) as caught:
+        relay(return_path=path)
+    assert caught.value.field == "return_path"
 
 
 # Connections

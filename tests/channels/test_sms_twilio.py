@@ -473,7 +473,27 @@ def test_an_incoming_stop_or_start_is_an_event_about_the_person(fields, kind):
     (event,) = events
     assert (event.type, event.address, event.provider_id) == (kind, "+15550100001", None)
     assert event.reason is (Reason.OPTED_OUT if kind is EventType.UNSUBSCRIBED else None)
-    assert "+15550100000" in (event.detail or "")
+    assert (event.sender, event.message_id, event.event_id) == ("+15550100000", None, "SM9")
+
+
+@pytest.mark.parametrize(
+    ("settings", "chosen", "expected"),
+    [
+        ({}, None, ("+15550100000",)),
+        ({}, "Example", ("Example",)),
+        ({"messaging_service_sid": SERVICE}, None, (SERVICE, "+15550100000")),
+        ({"messaging_service_sid": SERVICE, "sender": None}, None, (SERVICE,)),
+    ],
+)
+def test_a_message_goes_out_under_what_people_can_stop(settings, chosen, expected):
+    assert built(**settings).senders(chosen) == expected
+
+
+def test_a_refusal_reported_later_names_the_sender_it_is_about():
+    (event,) = built().parse(called(status_fields("failed", ErrorCode="21610", From="+15550100000")))
+    assert (event.reason, event.sender) == (Reason.OPTED_OUT, "+15550100000")
+    (event,) = built().parse(called(status_fields("failed", ErrorCode="21610", MessagingServiceSid=SERVICE, From="1")))
+    assert event.sender == SERVICE
 
 
 def test_a_stop_without_a_status_is_known_by_its_text():
@@ -485,8 +505,10 @@ def test_a_stop_without_a_status_is_known_by_its_text():
 
 def test_a_stop_on_whatsapp_names_the_bare_number_and_the_service():
     fields = incoming_fields("STOP", From="whatsapp:+15550100001", MessagingServiceSid=SERVICE)
-    (event,) = built().parse(called(fields, query=""))
-    assert (event.address, event.detail) == ("+15550100001", f"STOP to {SERVICE}")
+    events = built().parse(called(fields, query=""))
+    assert {event.address for event in events} == {"+15550100001"}
+    assert [event.sender for event in events] == [SERVICE, "+15550100000"]
+    assert [event.detail for event in events] == [f"STOP to {SERVICE}", "STOP to +15550100000"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ EXAMPLE = ROOT / "deploy" / "gateway.example.toml"
 SECRETS = {
     "SMTP_PASSWORD": "not-a-real-password",
     "SMTP_SPARE_PASSWORD": "not-a-real-password",
+    "SMTP_BOUNCE_SECRET": "not-a-real-secret",
     "SLACK_OPS_URL": "https://hooks.slack.com/services/T/B/x",
 }
 

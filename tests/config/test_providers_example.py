@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gateway.config.load import load
 from gateway.registry import Registry
@@ -36,14 +36,22 @@ def service_account() -> str:
     )
 
 
+def verification_key() -> str:
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    octets = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(octets).decode()
+
+
 def test_every_provider_of_the_page_loads_and_none_is_left_out():
     registry = Registry.load()
     secret = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
     environ = {
         "SMTP_PASSWORD": "x",
+        "SMTP_BOUNCE_SECRET": "a-long-secret-for-bounces",
         "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "x",
         "SENDGRID_API_KEY": "SG.x",
+        "SENDGRID_WEBHOOK_KEY": verification_key(),
         "MAILGUN_API_KEY": "x",
         "MAILGUN_SIGNING_KEY": "x",
         "POSTMARK_SERVER_TOKEN": "x",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from channels.contract import Accepted, Attachment, Content, Message, Reason, Rejected, Retry, Unknown
 from gateway.middleware.contract import Dropped, Held, Kept
 from gateway.model.states import FINAL, Mode, OnUnknown, Status, Why
-from gateway.router.settle import Done, settle
+from gateway.router.settle import Done, SenderStop, settle
 from gateway.storage.contract import AttemptRow, Claimed
 
 NOW = 1_800_000_000_000
@@ -114,6 +114,24 @@ def test_only_a_dead_address_is_suppressed(reason):
             "smtp-main",
             "their words",
         )
+
+
+def test_a_stop_concerns_the_senders_that_were_stopped_and_no_other():
+    stop = SenderStop(provider="twilio", sender="+15550100009", detail="21610", at=NOW - 5)
+    kept = settled(Rejected(Reason.OPTED_OUT, "21610"), stops=(stop,))
+    assert kept.suppress is None
+    [row] = kept.stops
+    assert (row.address, row.sender, row.reason) == ("ada@example.com", "+15550100009", Why.OPTED_OUT)
+    assert (row.source, row.detail, row.created_at) == ("twilio", "21610", NOW - 5)
+    accepted = settled(Accepted("theirs"), stops=(stop,))
+    assert accepted.stops == kept.stops  # another sender's message went out, and the word stands all the same
+
+
+@pytest.mark.parametrize("reason", [Reason.ADDRESS_DEAD, Reason.COMPLAINED, Reason.OPTED_OUT])
+def test_what_is_said_of_a_redirected_message_suppresses_nobody(reason):
+    stop = SenderStop(provider="twilio", sender="+15550100009", detail=None, at=NOW)
+    kept = settled(Rejected(reason), stops=(stop,), redirected=True)
+    assert (kept.suppress, kept.stops) == (None, ())
 
 
 def test_a_refusal_for_now_never_suppresses():

@@ -26,6 +26,7 @@ from gateway.storage.contract import (
     Stored,
     UserPut,
 )
+from gateway.storage.contract.wishes import Scope, Wish
 from gateway.storage.schema import METADATA
 from gateway.storage.sqlite import SqliteDatabase
 from gateway.storage.store import SqlStore
@@ -152,6 +153,8 @@ class Told:
         for address in (KEY, "bob@example.com"):
             row = OptOutRow(channel="email", address=address, category="marketing", source="link", created_at=1)
             await store.opt_out(row)
+        stop = {"scope": Scope.SENDER, "name": f"MG{CANARY}", "stopped": True, "source": "twilio", "at": 1}
+        await store.hear([Wish(channel="email", address=KEY, **stop)])
         self.out = out
         return {
             "alone": alone,
@@ -175,12 +178,12 @@ async def test_nothing_of_an_erased_person_is_left_in_any_table(store: SqlStore,
     wanted = {place.table for place in erasing.PLACES} | set(erasing.REWRITTEN)
     hashed = {"collapsing"}  # an address stands there as a hash, which no canary shows
     assert wanted - hashed <= tables, "the test must fill what it wants to see emptied"
-    assert "\ncollapsing " in before
+    assert "collapsing" in {line.split(" ", 1)[0] for line in before.splitlines()}
     erased = await store.erase_user(f"user-{CANARY}", rows.clock.now)
     assert erased is not None
     after = await store._db.read(everything)
     assert [line for line in after.splitlines() if CANARY in line.lower()] == []
-    assert "\ncollapsing " not in after
+    assert "collapsing" not in {line.split(" ", 1)[0] for line in after.splitlines()}
     assert (erased.cancelled, erased.scrubbed) == (2, True)
     assert set(erased.removed) >= {table for table, count in erased.removed.items() if count}
     counts = {

@@ -106,7 +106,7 @@ async def test_suppressions_are_listed_newest_first_page_by_page(store: SqlStore
     after = None
     while page := await store.list_suppressions(channel=None, address=None, limit=2, after=after):
         seen += page
-        after = (page[-1].created_at, page[-1].channel, page[-1].address)
+        after = (page[-1].created_at, page[-1].channel, page[-1].address, page[-1].sender or "")
     assert seen == list(reversed(listed))
     assert await store.list_suppressions(channel="sms", address=None, limit=2, after=None) == []
     one = await store.list_suppressions(channel="email", address="u3@example.com", limit=2, after=None)

@@ -61,6 +61,7 @@ from gateway.storage.contract.rows import (
 )
 from gateway.storage.contract.store import Store
 from gateway.storage.contract.turns import TurnStore
+from gateway.storage.contract.wishes import Scope, Stop, Wish, WishStore
 
 __all__ = [
     "ADDRESSES_MOST",
@@ -104,10 +105,12 @@ __all__ = [
     "Replayed",
     "Reservation",
     "Row",
+    "Scope",
     "Settlement",
     "ShownRow",
     "StatRow",
     "StatusChange",
+    "Stop",
     "Store",
     "StoreDamaged",
     "StoreUnavailable",
@@ -123,4 +126,6 @@ __all__ = [
     "UserKept",
     "UserPut",
     "UserRow",
+    "Wish",
+    "WishStore",
 ]

@@ -230,10 +230,11 @@ class CapturedRow(Row, frozen=True, kw_only=True):
 
 
 class SuppressionRow(Row, frozen=True, kw_only=True):
-    """An address never written to."""
+    """An address never written to: by nobody, or where a `sender` is named, not by that one (STOP)."""
 
     channel: str
     address: str
+    sender: str | None = None
     reason: Why
     source: str
     detail: str | None = None
@@ -285,6 +286,8 @@ class Settlement(Row, frozen=True, kw_only=True):
     captured: CapturedRow | None = None
     suppress: SuppressionRow | None = None
     shown: ShownRow | None = None
+    stops: tuple[SuppressionRow, ...] = ()
+    """Senders that may write to the address no more, whatever became of the delivery."""
     now: int
 
 
@@ -300,8 +303,10 @@ class Reservation(Row, frozen=True, kw_only=True):
 class StatusChange(Row, frozen=True, kw_only=True):
     """What a provider reported, normalised: found by `delivery_id`, or by `provider` and `provider_id`.
 
-    `due_at` in the future keeps it until then (the simulator's late answer); one that finds no settled delivery yet is
-    kept and applied when the settlement comes.
+    `address` is whom it is about, as suppressions are looked up: a report about anybody but the delivery's own address
+    (a copy's) changes nothing. `sender` is which of our senders it is about, where that matters (STOP). `due_at` in the
+    future keeps it until then (the simulator's late answer); one that finds no settled delivery yet is kept and applied
+    when the settlement comes.
     """
 
     id: UUID
@@ -313,6 +318,8 @@ class StatusChange(Row, frozen=True, kw_only=True):
     detail: str | None
     at: int
     due_at: int
+    address: str | None = None
+    sender: str | None = None
 
 
 # --- what is read ---------------------------------------------------------------------------------------------------

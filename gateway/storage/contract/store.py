@@ -43,9 +43,10 @@ from gateway.storage.contract.rows import (
     UpkeepRules,
 )
 from gateway.storage.contract.turns import TurnStore
+from gateway.storage.contract.wishes import WishStore
 
 
-class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore, Protocol):
+class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore, WishStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life
@@ -138,7 +139,7 @@ class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore,
         ...
 
     async def unsuppress(self, channel: str, address: str) -> bool:
-        """Take an address off the list; `False` if it was not there."""
+        """Take an address off the list, for every sender; `False` if it was not there."""
         ...
 
     async def list_suppressions(
@@ -147,9 +148,9 @@ class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore,
         channel: str | None,
         address: str | None,
         limit: int,
-        after: tuple[int, str, str] | None,
+        after: tuple[int, str, str, str] | None,
     ) -> list[SuppressionRow]:
-        """List newest first; `after` is the (created_at, channel, address) of the last row seen."""
+        """List newest first, senders' rows too; `after`: (created_at, channel, address, sender or "") last seen."""
         ...
 
     async def opted_out(self, keys: Collection[OptOut]) -> Collection[OptOut]:
@@ -168,9 +169,11 @@ class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore,
     async def apply_status(self, changes: Sequence[StatusChange], now: int) -> int:
         """Apply provider events and answer how many changed something.
 
-        Monotonic (`states.may_follow`), repeatable, in any order. Engagement events join the
-        set. Hard bounces and complaints suppress the address in the same transaction
-        (reason `address_dead` / `complained`, source the provider's name) unless `provider` is the simulator's.
+        Monotonic (`states.may_follow`), repeatable, in any order. Engagement events join the set; what is reported of
+        another address than the delivery's changes nothing. In the same transaction, unless `provider` is the
+        simulator's: hard bounces and complaints suppress the address (reason `address_dead` / `complained`, source the
+        provider's name), a refusal as `opted_out` by a named `sender` stops that sender, and `unsubscribed` and
+        `resubscribed` are heard as words about the delivery's category.
         """
         ...
 

@@ -30,6 +30,7 @@ from gateway.storage.schema.messages import (
 from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
 from gateway.storage.schema.turns import TURNS
+from gateway.storage.schema.wishes import WISHES
 
 __all__ = [
     "ADDRESSES",
@@ -58,4 +59,5 @@ __all__ = [
     "TEMPLATES",
     "TURNS",
     "USERS",
+    "WISHES",
 ]

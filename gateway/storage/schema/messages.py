@@ -212,6 +212,8 @@ STATUS_CHANGES: Final = Table(
     must("due_at", BigInteger),
     must("look_at", BigInteger),
     must("received_at", BigInteger),
+    may("address", Text),
+    may("sender", Text),
     PrimaryKeyConstraint("provider", "told_by", "type"),
     Index(
         "status_changes_by_delivery",

@@ -137,6 +137,9 @@ class ChannelContract:
     """Which of them must never be printed."""
     shapes: ClassVar[Mapping[Shape, Any]]
     """A behaviour for every shape of failure; leave out what the medium does not have, with a comment."""
+    cannot_tell: ClassVar[frozenset[Shape]] = frozenset()
+    """Shapes where nothing was sent and the adapter cannot know it, because a library between it and the wire does not
+    say: there it must answer `Unknown`. Everyone else leaves this empty."""
     golden: ClassVar[Sequence[Golden]] = ()
     """The provider's documented answers."""
     calls: ClassVar[Sequence[GoldenCall]] = ()
@@ -194,8 +197,9 @@ class ChannelContract:
         wrong: list[str] = []
         outcomes = await self._outcomes(list(self.shapes.values()), Recorder())
         for shape, outcome in zip(self.shapes, outcomes, strict=True):
-            if type(outcome) is not _EXPECTED[shape]:
-                wrong.append(f"{shape}: {outcome!r}, expected {_EXPECTED[shape].__name__}")
+            expected = Unknown if shape in self.cannot_tell else _EXPECTED[shape]
+            if type(outcome) is not expected:
+                wrong.append(f"{shape}: {outcome!r}, expected {expected.__name__}")
         _require(not wrong, "\n".join(wrong))
         _require(Shape.ACCEPTS in self.shapes and Shape.REFUSED in self.shapes, "the first two shapes are everyone's")
 

@@ -53,6 +53,7 @@ def test_every_provider_of_the_page_loads_and_none_is_left_out():
         "BREVO_API_KEY": "xkeysib-x",
         "BREVO_WEBHOOK_PASSWORD": "a-long-callback-password",
         "OWN_API_KEY": "x",
+        "APPRISE_URL": "jsons://user:password@example.com/{to}",
         "SLACK_BOT_TOKEN": "xoxb-1",
         "SLACK_SIGNING_SECRET": "8f742231b10e8888abcd99yyyzzz85a5",
         "SLACK_OPS_URL": "https://hooks.slack.com/services/T0/B0/x",

@@ -327,6 +327,10 @@ class ChannelKind(Protocol):
         """Read a verified callback. Pure; raises `CallbackRefused(unreadable=True)` for what cannot be read."""
         ...
 
+    def segments(self, message: Message) -> int:
+        """Count what is paid for: how many parts the network makes of this message. Pure; at least 1."""
+        ...
+
     async def check(self) -> Check:
         """Ask the provider whether the credentials are good. Sends nothing to anyone."""
         ...

@@ -134,6 +134,10 @@ class JsonSmsChannel:
         """Ask for `check_path`, where there is one. Sends nothing."""
         return await check_by_get(self._wire, self._settings.check_path)
 
+    def segments(self, message: Message) -> int:
+        """Count the SMS this text becomes."""
+        return count_segments(text_of(message.content)).segments
+
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""
         await self._wire.aclose()

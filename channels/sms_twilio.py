@@ -158,6 +158,10 @@ class TwilioChannel:
             return _incoming(fields, sid, self._now())
         return _status(fields, sid, status, callback.query.get(_DELIVERY), self._now())
 
+    def segments(self, message: Message) -> int:
+        """Count the SMS this text becomes."""
+        return count_segments(text_of(message.content)).segments
+
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""
         await self._wire.aclose()

@@ -34,8 +34,9 @@ from gateway.router.compose import Composer, Subject
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
 from gateway.router.settle import Done
+from gateway.router.spending import Spending
 from gateway.router.standing import word_of
-from gateway.storage.contract import AttemptRow, Claimed, Reservation, Store, StoreUnavailable
+from gateway.storage.contract import AttemptRow, Claimed, Reservation, Spend, Store, StoreUnavailable
 
 FRESH_MS: Final = 1000
 """A consent check younger than this is not repeated: it was made when the request was accepted."""
@@ -109,6 +110,7 @@ class Deliver:
         providers: Providers,
         composer: Composer,
         staging: Staging,
+        spending: Spending,
         simulator: Sender,
         clock: Callable[[], int],
         random: Callable[[], float],
@@ -122,6 +124,7 @@ class Deliver:
         self._providers = providers
         self._composer = composer
         self._staging = staging
+        self._spending = spending
         self._simulator = simulator
         self._clock = clock
         self._random = random
@@ -130,7 +133,7 @@ class Deliver:
         self._observe = observe
         self._log = log
         self._retries = {name: RetryRules.of(rule.retry) for name, rule in rules.channels.items()}
-        self._provider = onion([self._door, self._pace, self._render, self._allow], self._send)
+        self._provider = onion([self._door, self._pace, self._render, self._spend, self._allow], self._send)
         self._onion = onion([self._retry, self._consent, self._in_use, self._recipient_rate], self._in_turn)
 
     def envelope(self, claim: Claimed, *, lease_until: Callable[[], int], checked_at: int = 0) -> Envelope:
@@ -361,6 +364,27 @@ class Deliver:
         self._log.error("message_unmade", exc_info=error, delivery_id=ids.show(ids.DELIVERY, envelope.claim.id))
         detail = f"the message could not be made: {type(error).__name__}"
         return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=detail)
+
+    async def _spend(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Set aside what the message will cost; what was certainly not sent is given back, a lost answer is not."""
+        handle, settings = envelope.provider, envelope.channel.settings.spend
+        if handle is None or settings is None or not self._leaves(envelope):
+            return await proceed(envelope)
+        message = self._made(envelope)
+        if isinstance(message, Dropped):
+            return message
+        claim = envelope.claim
+        asked = await self._spending.ask(claim.channel, settings, message, handle.adapter, claim.deadline_at)
+        if not isinstance(asked, Spend):
+            return asked
+        try:
+            verdict = await proceed(envelope)
+        except Abandoned:
+            await self._spending.give_back(asked)
+            raise
+        if not isinstance(verdict, (Accepted, Unknown)):
+            await self._spending.give_back(asked)
+        return verdict
 
     async def _allow(self, envelope: Envelope, proceed: Next) -> Verdict:
         """Hold a place at the provider's door while talking to it."""

@@ -66,6 +66,7 @@ from gateway.storage.database import Database, OnBatch, Verb, unheard
 from gateway.storage.ledger import Books
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.providers_verbs import ProviderVerbs
+from gateway.storage.spending_verbs import SpendingVerbs
 from gateway.storage.sqlite import SqliteDatabase
 
 SIMULATOR: Final = "simulator"
@@ -82,7 +83,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(ProviderVerbs):
+class SqlStore(ProviderVerbs, SpendingVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(

@@ -42,6 +42,7 @@ from gateway.storage.contract.rows import (
     UpkeepReport,
     UpkeepRules,
 )
+from gateway.storage.contract.spending import Spend, SpendingStore
 from gateway.storage.contract.store import Store
 
 __all__ = [
@@ -76,6 +77,8 @@ __all__ = [
     "Reservation",
     "Row",
     "Settlement",
+    "Spend",
+    "SpendingStore",
     "StatRow",
     "StatusChange",
     "Store",

@@ -27,6 +27,7 @@ from gateway.storage.schema.messages import (
     TEMPLATES,
 )
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
+from gateway.storage.schema.spending import SPENDING
 
 __all__ = [
     "ATTACHMENTS",
@@ -46,6 +47,7 @@ __all__ = [
     "PROVIDER_SWITCHES",
     "QUEUE",
     "REQUESTS",
+    "SPENDING",
     "STATUS_CHANGES",
     "SUPPRESSIONS",
     "TAGS",

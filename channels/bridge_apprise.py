@@ -81,11 +81,16 @@ class AppriseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     __str__ = __repr__
 
 
+class AppriseOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Apprise takes nothing beside title, text and files: any override is a fault."""
+
+
 class AppriseChannel:
     """Hands messages to Apprise, a thread each."""
 
     kind: str = "slack"
     Settings: ClassVar[type[msgspec.Struct]] = AppriseSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = AppriseOverrides
 
     def __init__(self, settings: AppriseSettings, tools: Tools) -> None:
         self._apprise = library()

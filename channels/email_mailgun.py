@@ -89,6 +89,7 @@ class MailgunChannel:
         self.limits = Limits(
             message_bytes=_MESSAGE_OCTETS,
             attachments=True,
+            templates=True,
             concurrency=settings.connections,
             receipts=settings.webhook_signing_key is not None,  # without it, no report will ever be believed
         )

@@ -172,6 +172,16 @@ class ChannelContract:
             return
         raise AssertionError("Settings took an unknown key")
 
+    def test_overrides_are_a_struct_that_refuses_unknown_keys(self) -> None:
+        """A misspelt override must be a fault when the request is accepted, where the adapter says what it takes."""
+        shape = getattr(self.channel, "Overrides", None)
+        if shape is None:
+            return
+        _require(shape.__struct_config__.frozen and shape.__struct_config__.forbid_unknown_fields, "strict and frozen")
+        _require(all(not field.required for field in msgspec.structs.fields(shape)), "every override may be left out")
+        judge = getattr(self._build(Recorder()), "option_faults", None)
+        _require(judge is None or not judge({}), "no overrides at all are a fault")
+
     def test_settings_never_print_their_secrets(self) -> None:
         """Settings end up in tracebacks and debug output."""
         settings = msgspec.convert(dict(self.settings), self.channel.Settings)

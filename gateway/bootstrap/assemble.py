@@ -207,7 +207,13 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         callers=callers,
         log=log,
     )
-    resolver = Resolver(rules=rules, renderer=renderer, limits=settings.limits, senders=_senders(settings))
+    resolver = Resolver(
+        rules=rules,
+        renderer=renderer,
+        limits=settings.limits,
+        senders=_senders(settings),
+        adapters=lambda channel: [handle.adapter for handle in providers.of(channel)],
+    )
     room = Room(store, settings.limits.waiting, log)
     accepting = Accepting(
         store=store,

@@ -34,6 +34,7 @@ from gateway.model.states import Mode, Strategy
 from gateway.render.markdown import content_faults
 from gateway.render.renderer import Renderer
 from gateway.render.template import Template
+from gateway.router.carry import Adapters, misfits
 from gateway.router.compose import CONTENT_KEY, Addressee
 from gateway.router.plan import Ask, Target
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, Rules
@@ -64,11 +65,13 @@ class Resolver:
         renderer: Renderer,
         limits: LimitSettings,
         senders: Sequence[EmailPattern],
+        adapters: Adapters = lambda _: (),
     ) -> None:
         self._rules = rules
         self._renderer = renderer
         self._limits = limits
         self._senders = senders
+        self._adapters = adapters
 
     def resolve(self, request: SendRequest, mode: Mode) -> Resolved:
         """Answer the question-free form; raises `Problem` (422) with every fault."""
@@ -88,6 +91,7 @@ class Resolver:
         self._own_senders(request, faults)
         targets = self._targets(people, channels, explicit=_explicit(request, category), faults=faults)
         _in_turn(request, category, targets, faults)
+        faults += misfits(request, targets, self._adapters, self._renderer)
         if faults or template is None or category is None:
             raise invalid(faults)
         return Resolved(

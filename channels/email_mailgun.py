@@ -179,7 +179,7 @@ def form(message: Message) -> list[Part]:
         fields.append(("html", read.html or ""))
     fields += _headers(message, read)
     fields += [("o:tag", tag) for tag in _tags(message)]
-    fields += [(f"v:{name}", value) for name, value in read.metadata.items()]
+    fields += [(f"v:{name}", value) for name, value in read.metadata.items() if name != _MESSAGE_ID]
     fields.append((f"v:{_MESSAGE_ID}", message.id))
     files = [_file(each, inline=bool(read.html)) for each in read.attachments]
     return [Part(name=name, content=value) for name, value in fields if value or name == "subject"] + files

@@ -105,7 +105,7 @@ class EmailOverrides(Request, frozen=True, kw_only=True):
     headers: Annotated[dict[str, str], Meta(max_length=50)] = {}
     template: ProviderTemplate | None = None
     metadata: Annotated[
-        dict[Annotated[str, Meta(min_length=1, max_length=100)], Annotated[str, Meta(max_length=500)]],
+        dict[Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,100}$")], Annotated[str, Meta(max_length=500)]],
         Meta(max_length=10),
     ] = {}
     """Told to the provider, which shows it in its own log and events; the request's `metadata` never leaves."""

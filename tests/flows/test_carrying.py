@@ -47,6 +47,7 @@ def faults_of(answer: Any) -> list[tuple[str, str]]:
         ({"webhook": {"headers": {}}}, [("overrides.webhook.headers", "unknown_field")]),
         ({"email": {"template": {"variables": {}}}}, [("overrides.email.template.id", "required")]),
         ({"email": {"metadata": {"order": 7}}}, [("overrides.email.metadata.order", "wrong_type")]),
+        ({"email": {"metadata": {'a"\r\nb': "7"}}}, [("", "invalid")]),
     ],
 )
 async def test_overrides_are_judged_by_the_adapter_that_reads_them(

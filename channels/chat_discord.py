@@ -15,14 +15,15 @@ Without `wait=true` a message that was not saved "does not return an error": it 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final, cast
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
+from msgspec import Meta
 
 from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, chosen, cut, words_of
-from channels.contract import Accepted, Check, Limits, Message, Outcome, Reason, Rejected, Retry, Tools
+from channels.contract import Accepted, Check, Limits, Message, OptionFault, Outcome, Reason, Rejected, Retry, Tools
 from channels.http import Answer, Part, Wire, WireSettings, judge, words
 
 __all__ = ["DiscordChannel", "DiscordSettings", "embed"]
@@ -57,11 +58,31 @@ class DiscordSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fi
     __repr__ = WireSettings.__repr__
 
 
+class DiscordOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say in Discord's own terms."""
+
+    content: Annotated[str, Meta(max_length=_CONTENT_CHARS)] | None = None
+    embeds: Annotated[list[dict[str, Any]], Meta(max_length=_EMBEDS_MOST)] | None = None
+    """In the place of what would be made from title and body."""
+    allowed_mentions: dict[str, Any] | None = None
+    """Without it nobody is pinged, whatever the text says."""
+    thread_id: Annotated[str, Meta(pattern="^[0-9]{1,20}$")] | Annotated[int, Meta(ge=0)] | None = None
+    thread_name: Annotated[str, Meta(max_length=100)] | None = None
+    applied_tags: list[str] | None = None
+    username: Annotated[str, Meta(max_length=80)] | None = None
+    avatar_url: Annotated[str, Meta(max_length=2048)] | None = None
+    tts: bool | None = None
+    flags: int | None = None
+    components: list[dict[str, Any]] | None = None
+    poll: dict[str, Any] | None = None
+
+
 class DiscordChannel:
     """Posts through the webhooks that callers name."""
 
     kind: ClassVar[str] = "discord"
     Settings: ClassVar[type[msgspec.Struct]] = DiscordSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = DiscordOverrides
 
     def __init__(self, settings: DiscordSettings, tools: Tools) -> None:
         self.limits = Limits(
@@ -95,6 +116,11 @@ class DiscordChannel:
         if isinstance(result, Answer):
             self._note(webhook, result)
         return judge(result, _read, callers_endpoint=True)
+
+    def option_faults(self, options: Mapping[str, Any]) -> Sequence[OptionFault]:
+        """Count an embed's characters as Discord does."""
+        fault = _embeds_fault(options.get("embeds") or [])
+        return [OptionFault(field="embeds", code="too_long", message=fault)] if fault else []
 
     def raw(self, message: Message) -> bytes:
         """Show the message's JSON, without files. Empty where `send` would reject it."""

@@ -19,10 +19,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, cast
+from typing import Annotated, Any, ClassVar, Final, cast
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
+from msgspec import Meta
 from slack_sdk.signature import Clock, SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -49,6 +50,7 @@ from channels.http import Answer, Result, Wire, WireSettings, judge, words
 __all__ = ["SlackChannel", "SlackSettings", "blocks"]
 
 _BLOCKS_MOST: Final = 50  # "You can include up to 50 blocks in each message"
+_ATTACHMENTS_MOST: Final = 100  # "you should never include more than 20"; 100 are refused as too_many_attachments
 _SECTION_CHARS: Final = 3000
 _HEADER_CHARS: Final = 150
 _ALT_CHARS: Final = 2000
@@ -90,11 +92,32 @@ class SlackSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     __repr__ = WireSettings.__repr__
 
 
+class SlackOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say in Slack's own terms."""
+
+    blocks: Annotated[list[dict[str, Any]], Meta(max_length=_BLOCKS_MOST)] | None = None
+    """Block Kit, in the place of what would be made from title and body."""
+    attachments: Annotated[list[dict[str, Any]], Meta(max_length=_ATTACHMENTS_MOST)] | None = None
+    thread_ts: Annotated[str, Meta(max_length=100)] | None = None
+    reply_broadcast: bool | None = None
+    update_ts: Annotated[str, Meta(max_length=100)] | None = None
+    """Replaces this message: a timestamp, or `channel:timestamp`."""
+    acknowledge: bool | Annotated[str, Meta(max_length=_BUTTON_CHARS)] | None = None
+    """Adds a button that acknowledges; a string is its label."""
+    username: Annotated[str, Meta(max_length=80)] | None = None
+    icon_emoji: Annotated[str, Meta(max_length=100)] | None = None
+    icon_url: Annotated[str, Meta(max_length=2048)] | None = None
+    unfurl_links: bool | None = None
+    unfurl_media: bool | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class SlackChannel:
     """Posts to Slack, as one app and through whatever webhooks callers name."""
 
     kind: ClassVar[str] = "slack"
     Settings: ClassVar[type[msgspec.Struct]] = SlackSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = SlackOverrides
 
     def __init__(self, settings: SlackSettings, tools: Tools) -> None:
         if settings.token is not None and not settings.token.strip().isascii():

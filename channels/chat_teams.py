@@ -16,13 +16,13 @@ refuses later is seen in the workflow's run history only. So much is checked her
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
 from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, words_of
-from channels.contract import Accepted, Limits, Message, Outcome, Reason, Rejected, Retry, Tools
+from channels.contract import Accepted, Limits, Message, OptionFault, Outcome, Reason, Rejected, Retry, Tools
 from channels.http import Answer, Wire, WireSettings, judge, words
 
 __all__ = ["TeamsChannel", "TeamsSettings", "card"]
@@ -48,11 +48,19 @@ class TeamsSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     __repr__ = WireSettings.__repr__
 
 
+class TeamsOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say in the terms of Teams."""
+
+    card: dict[str, Any] | None = None
+    """An Adaptive Card, in the place of the one that would be made from title and body."""
+
+
 class TeamsChannel:
     """Posts cards through the workflows that callers name."""
 
     kind: ClassVar[str] = "teams"
     Settings: ClassVar[type[msgspec.Struct]] = TeamsSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = TeamsOverrides
 
     def __init__(self, settings: TeamsSettings, tools: Tools) -> None:
         self.limits = Limits(message_bytes=_BODY_OCTETS, concurrency=settings.connections)
@@ -70,6 +78,13 @@ class TeamsChannel:
             return Rejected(Reason.TOO_LARGE, f"{len(body)} bytes; Teams takes at most {_BODY_OCTETS}")
         result = await self._wire.post(message.to, content=body, headers={"Content-Type": "application/json"})
         return judge(result, _read, callers_endpoint=True)
+
+    def option_faults(self, options: Mapping[str, Any]) -> Sequence[OptionFault]:
+        """Weigh the card: the whole request takes no more."""
+        size = len(msgspec.json.encode(options.get("card")))
+        if size <= _BODY_OCTETS:
+            return []
+        return [OptionFault(field="card", code="too_long", message=f"{size} bytes; Teams takes {_BODY_OCTETS}")]
 
     def raw(self, message: Message) -> bytes:
         """Show the bytes that would be posted. Empty where `send` would find nothing to show."""

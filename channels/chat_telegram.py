@@ -16,11 +16,12 @@ again. A recipient is a chat's number or the `@name` of a channel; the person mu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from channels.chat_markup import Dialect, Words, blocks_of, chosen, cut, words_of
 from channels.contract import (
@@ -28,6 +29,7 @@ from channels.contract import (
     Check,
     Limits,
     Message,
+    OptionFault,
     Outcome,
     Reason,
     Rejected,
@@ -68,11 +70,31 @@ class TelegramSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_f
     __repr__ = WireSettings.__repr__
 
 
+class TelegramOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say in Telegram's own terms."""
+
+    text: Annotated[str, Meta(max_length=4 * _TEXT_CHARS)] | None = None
+    """In the place of what would be made from title and body. Its marks are not counted; see `option_faults`."""
+    parse_mode: Literal["HTML", "MarkdownV2", "Markdown"] | None = None
+    entities: list[dict[str, Any]] | None = None
+    disable_notification: bool | None = None
+    protect_content: bool | None = None
+    message_thread_id: int | None = None
+    reply_parameters: dict[str, Any] | None = None
+    link_preview_options: dict[str, Any] | None = None
+    reply_markup: dict[str, Any] | None = None
+    message_effect_id: Annotated[str, Meta(max_length=100)] | None = None
+    business_connection_id: Annotated[str, Meta(max_length=100)] | None = None
+    update_message_id: Annotated[str, Meta(max_length=100)] | int | None = None
+    """Replaces this message: its number, or `chat:number`."""
+
+
 class TelegramChannel:
     """Sends as one bot."""
 
     kind: ClassVar[str] = "telegram"
     Settings: ClassVar[type[msgspec.Struct]] = TelegramSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = TelegramOverrides
 
     def __init__(self, settings: TelegramSettings, tools: Tools) -> None:
         if not _TOKEN(settings.token):
@@ -98,6 +120,14 @@ class TelegramChannel:
         if isinstance(outcome, Accepted):
             return Accepted(outcome.provider_id, f"the group has moved: its number is now {moved}")
         return outcome
+
+    def option_faults(self, options: Mapping[str, Any]) -> Sequence[OptionFault]:
+        """Count the text as Telegram does, in UTF-16 units without its marks."""
+        length = _length(options)
+        if length <= _TEXT_CHARS:
+            return []
+        sentence = f"{length} characters; Telegram takes at most {_TEXT_CHARS}"
+        return [OptionFault(field="text", code="too_long", message=sentence)]
 
     def raw(self, message: Message) -> bytes:
         """Show the request's JSON. Empty where `send` would reject it."""

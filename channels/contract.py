@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -27,6 +27,7 @@ __all__ = [
     "EventType",
     "Limits",
     "Message",
+    "OptionFault",
     "Outcome",
     "Reason",
     "Rejected",
@@ -236,6 +237,14 @@ class SettingsFault(ValueError):
         self.field = field
 
 
+class OptionFault(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a caller's overrides ask for and the medium cannot do; `field` is its path below the channel."""
+
+    field: str
+    code: Literal["invalid", "not_allowed", "out_of_range", "too_long", "too_many"]
+    message: str
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a provider's credentials work, in words for an operator. `ok` is `None` where only sending would tell."""
 
@@ -250,6 +259,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     subject_chars: int | None = None
     text_chars: int | None = None
     attachments: bool = False
+    templates: bool = False  # whether the provider keeps templates of its own (`overrides.email.template`)
     rate: str | None = None
     concurrency: int = 8
     receipts: bool = False  # whether the provider confirms arrival later
@@ -304,6 +314,14 @@ class Channel(Protocol):
 class ChannelKind(Protocol):
     """The optional abilities of an adapter, each looked up by name; an adapter has those that its provider has."""
 
+    Overrides: ClassVar[type[msgspec.Struct]]
+    """What a request's `overrides` may say to this channel, as a frozen struct that refuses unknown keys: with it every
+    fault is told when the request is accepted. Without it anything is taken, and `send` makes of it what it can."""
+
+    def option_faults(self, options: Mapping[str, Any]) -> Sequence[OptionFault]:
+        """List what the types of `Overrides` cannot say about overrides that fit them. Pure."""
+        ...
+
     async def send_many(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Send a batch with one call; answers one outcome per message, in order.
 
@@ -345,6 +363,10 @@ class ChannelKind(Protocol):
 
     def parse(self, callback: Callback) -> Sequence[StatusEvent]:
         """Read a verified callback. Pure; raises `CallbackRefused(unreadable=True)` for what cannot be read."""
+        ...
+
+    def segments(self, message: Message) -> int:
+        """Count what is paid for: how many parts the network makes of this message. Pure; at least 1."""
         ...
 
     async def check(self) -> Check:

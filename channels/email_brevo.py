@@ -93,6 +93,7 @@ class BrevoChannel:
         self.limits = Limits(
             message_bytes=_MOST_BYTES,
             attachments=True,
+            templates=True,
             rate="1000/s",  # the general plan's, for this one call
             concurrency=settings.connections,
             receipts=True,

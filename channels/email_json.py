@@ -127,6 +127,7 @@ class JsonEmailChannel:
         self.limits = Limits(
             message_bytes=settings.message_bytes,
             attachments=bool(settings.fields.attachments),
+            templates=bool(settings.fields.template),
             concurrency=settings.connections,
             idempotent=settings.idempotent,
         )

@@ -91,6 +91,7 @@ class MailgunChannel:
         self.limits = Limits(
             message_bytes=_MESSAGE_OCTETS,
             attachments=True,
+            templates=True,
             concurrency=settings.connections,
             receipts=settings.webhook_signing_key is not None,  # without it, no report will ever be believed
         )
@@ -180,7 +181,7 @@ def form(message: Message) -> list[Part]:
         fields.append(("html", read.html or ""))
     fields += _headers(message, read)
     fields += [("o:tag", tag) for tag in _tags(message)]
-    fields += [(f"v:{name}", value) for name, value in read.metadata.items()]
+    fields += [(f"v:{name}", value) for name, value in read.metadata.items() if name != _MESSAGE_ID]
     fields.append((f"v:{_MESSAGE_ID}", message.id))
     files = [_file(each, inline=bool(read.html)) for each in read.attachments]
     return [Part(name=name, content=value) for name, value in fields if value or name == "subject"] + files

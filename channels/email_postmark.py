@@ -97,6 +97,7 @@ class PostmarkChannel:
         self.limits = Limits(
             message_bytes=_MOST_BYTES,
             attachments=True,
+            templates=True,
             concurrency=settings.connections,
             receipts=True,
             batch=_MOST_A_CALL,

@@ -99,6 +99,7 @@ class ResendChannel:
         self.limits = Limits(
             message_bytes=_MOST_BYTES,
             attachments=True,
+            templates=True,
             rate="5/s",
             rate_counts_calls=True,
             concurrency=settings.connections,

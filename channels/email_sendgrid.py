@@ -86,6 +86,7 @@ class SendGridChannel:
         self.limits = Limits(
             message_bytes=_MESSAGE_OCTETS,
             attachments=True,
+            templates=True,
             concurrency=settings.connections,
             receipts=settings.webhook_public_key is not None,  # without it, no report will ever be believed
         )

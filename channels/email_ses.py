@@ -117,6 +117,7 @@ class SesChannel:
         self.limits = Limits(
             message_bytes=_MESSAGE_OCTETS,
             attachments=True,
+            templates=True,
             concurrency=settings.connections,
             receipts=bool(settings.sns_topics),
         )

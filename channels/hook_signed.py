@@ -57,11 +57,20 @@ class SignedHookSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown
     __repr__ = WireSettings.__repr__
 
 
+class SignedHookOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say about one endpoint."""
+
+    secrets: Annotated[list[str], Meta(max_length=10)] | None = None
+    """Of this endpoint alone (`whsec_…`), in the place of the provider's."""
+    webhook_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+
+
 class SignedHookChannel:
     """Posts JSON to addresses that callers name, signed so that they can tell it is ours."""
 
     kind: ClassVar[str] = "webhook"
     Settings: ClassVar[type[msgspec.Struct]] = SignedHookSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = SignedHookOverrides
 
     def __init__(self, settings: SignedHookSettings, tools: Tools) -> None:
         self.limits = Limits(

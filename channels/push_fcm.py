@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final, cast
 
 import msgspec
 from google.auth import jwt
 from google.auth.crypt import RSASigner
+from msgspec import Meta
 
 from channels.contract import (
     Accepted,
     Check,
     Limits,
     Message,
+    OptionFault,
     Outcome,
     Reason,
     Rejected,
@@ -61,11 +63,24 @@ class FcmSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fields
     base_url: str = "https://fcm.googleapis.com"
 
 
+class FcmOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say: parts of FCM's message, laid over ours."""
+
+    notification: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
+    android: dict[str, Any] | None = None
+    apns: dict[str, Any] | None = None
+    webpush: dict[str, Any] | None = None
+    fcm_options: dict[str, Any] | None = None
+    ttl_s: Annotated[int, Meta(ge=0, le=_TTL_MOST_S)] | None = None
+
+
 class FcmChannel:
     """Sends to the apps of one project."""
 
     kind: ClassVar[str] = "mobile_push"
     Settings: ClassVar[type[msgspec.Struct]] = FcmSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = FcmOverrides
 
     def __init__(self, settings: FcmSettings, tools: Tools) -> None:
         account = _account(settings.service_account)
@@ -74,6 +89,13 @@ class FcmChannel:
         self._wire = Wire(settings, tools, base_url=settings.base_url)
         self._tokens = _Tokens(account, self._wire, tools)
         self._path = f"/v1/projects/{_project(settings.project_id or account.project_id)}/messages:send"
+
+    def option_faults(self, options: Mapping[str, Any]) -> Sequence[OptionFault]:
+        """Weigh the caller's own parts as Google does: what is shown and what is handed to the app."""
+        size = _weight(options)
+        if size <= _PAYLOAD_OCTETS:
+            return []
+        return [OptionFault(field="", code="too_long", message=f"{size} bytes; FCM takes {_PAYLOAD_OCTETS}")]
 
     async def send(self, message: Message) -> Outcome:
         """Send to one device. Never raises for what Google does; safe to call concurrently."""
@@ -202,12 +224,16 @@ def _shape(message: Message, now: float) -> dict[str, Any] | Rejected:
     parts = _laid_over(parts, {name: value for name, value in message.options.items() if name in _PARTS})
     if not parts.get("notification") and not parts.get("data"):
         return Rejected(Reason.MESSAGE_INVALID, "there is nothing to show: no title, no text and no data")
-    size = len(msgspec.json.encode({name: parts[name] for name in ("notification", "data") if name in parts}))
+    size = _weight(parts)
     if size > _PAYLOAD_OCTETS:
         return Rejected(Reason.TOO_LARGE, f"{size} bytes; FCM takes {_PAYLOAD_OCTETS}")
     if isinstance(data := parts.get("data"), Mapping):  # "data: map (key: string, value: string)"
         parts["data"] = {name: _as_text(value) for name, value in cast("Mapping[str, object]", data).items()}
     return {"message": {**parts, "token": message.to}}
+
+
+def _weight(parts: Mapping[str, Any]) -> int:
+    return len(msgspec.json.encode({name: parts[name] for name in ("notification", "data") if name in parts}))
 
 
 def _native(message: Message) -> dict[str, Any]:

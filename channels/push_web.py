@@ -15,7 +15,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, cast
 from urllib.parse import urlsplit
 
@@ -31,6 +31,7 @@ from channels.contract import (
     Check,
     Limits,
     Message,
+    OptionFault,
     Outcome,
     Reason,
     Rejected,
@@ -117,11 +118,39 @@ def vapid_keys() -> VapidKeys:
     return VapidKeys(private_key=private, public_key=_public(key))
 
 
+class WebPushOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say: how to deliver it, and what of `showNotification` to lay over the payload."""
+
+    urgency: Urgency | None = None
+    ttl_s: Annotated[int, Meta(ge=0)] | None = None
+    """More than push services keep is as much as they keep."""
+    topic: Annotated[str, Meta(max_length=255)] | None = None
+    """A newer message replaces one of the same topic that was not delivered yet."""
+    title: str | None = None
+    body: str | None = None
+    url: Annotated[str, Meta(max_length=2048)] | None = None
+    image: Annotated[str, Meta(max_length=2048)] | None = None
+    icon: Annotated[str, Meta(max_length=2048)] | None = None
+    badge: Annotated[str, Meta(max_length=2048)] | None = None
+    tag: Annotated[str, Meta(max_length=255)] | None = None
+    actions: list[dict[str, Any]] | None = None
+    dir: Literal["auto", "ltr", "rtl"] | None = None
+    lang: Annotated[str, Meta(max_length=35)] | None = None
+    renotify: bool | None = None
+    require_interaction: bool | None = msgspec.field(name="requireInteraction", default=None)
+    silent: bool | None = None
+    timestamp: int | None = None
+    vibrate: list[int] | None = None
+    data: dict[str, Any] | None = None
+    """Whatever else your service worker wants to know."""
+
+
 class WebPushChannel:
     """Sends to browsers with one key pair, through whichever push service each of them uses."""
 
     kind: ClassVar[str] = "web_push"
     Settings: ClassVar[type[msgspec.Struct]] = WebPushSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = WebPushOverrides
 
     new_keys = staticmethod(vapid_keys)
     """What `gateway vapid` calls, which knows adapters by their entry points alone."""
@@ -164,6 +193,13 @@ class WebPushChannel:
                 "web_push_signature_refused", status=result.status, service=host if _is_known(host) else "another"
             )
         return judge(result, _read, callers_endpoint=True)
+
+    def option_faults(self, options: Mapping[str, Any]) -> Sequence[OptionFault]:
+        """Weigh what would be laid over the payload: alone it may fill it."""
+        size = len(msgspec.json.encode({name: own for name, own in options.items() if name not in _HEADER_OPTIONS}))
+        if size <= _PLAINTEXT_OCTETS:
+            return []
+        return [OptionFault(field="", code="too_long", message=f"{size} bytes; a push takes {_PLAINTEXT_OCTETS}")]
 
     def raw(self, message: Message) -> bytes:
         """Show the payload as the service worker gets it; on the wire it is encrypted, differently each time."""

@@ -96,11 +96,18 @@ class JsonSmsSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fi
     """Calling codes that may be written to (`["1", "49"]`); unset: all. See `channels.sms_countries`."""
 
 
+class JsonSmsOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say."""
+
+    from_: Annotated[str, Meta(max_length=100)] | None = msgspec.field(name="from", default=None)
+
+
 class JsonSmsChannel:
     """Sends text messages through one REST API."""
 
     kind: ClassVar[str] = "sms"
     Settings: ClassVar[type[msgspec.Struct]] = JsonSmsSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = JsonSmsOverrides
 
     def __init__(self, settings: JsonSmsSettings, tools: Tools) -> None:
         _refuse_what_cannot_work(settings)
@@ -138,6 +145,10 @@ class JsonSmsChannel:
     async def check(self) -> Check:
         """Ask for `check_path`, where there is one. Sends nothing."""
         return await check_by_get(self._wire, self._settings.check_path)
+
+    def segments(self, message: Message) -> int:
+        """Count the SMS this text becomes."""
+        return count_segments(text_of(message.content)).segments
 
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""

@@ -82,11 +82,21 @@ class TwilioSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fie
     """Another region's: `https://api.dublin.ie1.twilio.com`."""
 
 
+class TwilioOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may say in Twilio's own terms."""
+
+    from_: Annotated[str, Meta(max_length=100)] | None = msgspec.field(name="from", default=None)
+    content_sid: Annotated[str, Meta(pattern="^HX[0-9a-fA-F]{32}$")] | None = None
+    """A prepared template of Twilio's, which WhatsApp wants outside a conversation."""
+    content_variables: dict[str, Any] | None = None
+
+
 class TwilioChannel:
     """Sends text messages through one account."""
 
     kind: ClassVar[str] = "sms"
     Settings: ClassVar[type[msgspec.Struct]] = TwilioSettings
+    Overrides: ClassVar[type[msgspec.Struct]] = TwilioOverrides
 
     def __init__(self, settings: TwilioSettings, tools: Tools) -> None:
         _refuse_what_cannot_work(settings)
@@ -161,6 +171,10 @@ class TwilioChannel:
         if status in {"received", "receiving"} or ("MessageStatus" not in fields and "Body" in fields):
             return _incoming(fields, sid, self._now())
         return _status(fields, sid, status, callback.query.get(_DELIVERY), self._now())
+
+    def segments(self, message: Message) -> int:
+        """Count the SMS this text becomes."""
+        return count_segments(text_of(message.content)).segments
 
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""

@@ -137,6 +137,9 @@ class ChannelContract:
     """Which of them must never be printed."""
     shapes: ClassVar[Mapping[Shape, Any]]
     """A behaviour for every shape of failure; leave out what the medium does not have, with a comment."""
+    cannot_tell: ClassVar[frozenset[Shape]] = frozenset()
+    """Shapes where nothing was sent and the adapter cannot know it, because a library between it and the wire does not
+    say: there it must answer `Unknown`. Everyone else leaves this empty."""
     golden: ClassVar[Sequence[Golden]] = ()
     """The provider's documented answers."""
     calls: ClassVar[Sequence[GoldenCall]] = ()
@@ -169,6 +172,16 @@ class ChannelContract:
             return
         raise AssertionError("Settings took an unknown key")
 
+    def test_overrides_are_a_struct_that_refuses_unknown_keys(self) -> None:
+        """A misspelt override must be a fault when the request is accepted, where the adapter says what it takes."""
+        shape = getattr(self.channel, "Overrides", None)
+        if shape is None:
+            return
+        _require(shape.__struct_config__.frozen and shape.__struct_config__.forbid_unknown_fields, "strict and frozen")
+        _require(all(not field.required for field in msgspec.structs.fields(shape)), "every override may be left out")
+        judge = getattr(self._build(Recorder()), "option_faults", None)
+        _require(judge is None or not judge({}), "no overrides at all are a fault")
+
     def test_settings_never_print_their_secrets(self) -> None:
         """Settings end up in tracebacks and debug output."""
         settings = msgspec.convert(dict(self.settings), self.channel.Settings)
@@ -194,8 +207,9 @@ class ChannelContract:
         wrong: list[str] = []
         outcomes = await self._outcomes(list(self.shapes.values()), Recorder())
         for shape, outcome in zip(self.shapes, outcomes, strict=True):
-            if type(outcome) is not _EXPECTED[shape]:
-                wrong.append(f"{shape}: {outcome!r}, expected {_EXPECTED[shape].__name__}")
+            expected = Unknown if shape in self.cannot_tell else _EXPECTED[shape]
+            if type(outcome) is not expected:
+                wrong.append(f"{shape}: {outcome!r}, expected {expected.__name__}")
         _require(not wrong, "\n".join(wrong))
         _require(Shape.ACCEPTS in self.shapes and Shape.REFUSED in self.shapes, "the first two shapes are everyone's")
 

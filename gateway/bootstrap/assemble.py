@@ -18,6 +18,7 @@ import msgspec
 from channels.address_guard import Guard
 from channels.contract import Message
 from channels.mime import compose, parse_mailbox
+from channels.sms_segments import count_segments, text_of
 from gateway.api.app import create_app
 from gateway.api.authentication import Authentication
 from gateway.api.captured_hub import CapturedHub
@@ -52,6 +53,7 @@ from gateway.router.providers import Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
 from gateway.router.simulate import PROVIDER, Simulator
+from gateway.router.spending import Spending, segments_of
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.upkeep import Upkeep
@@ -174,12 +176,14 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         sender=_sender(settings),
         destinations=destinations,
     )
+    spending = Spending(store=store, clock=clock, observe=metrics.spending, log=log)
     deliver = Deliver(
         store=store,
         rules=rules,
         providers=providers,
         composer=composer,
         staging=staging,
+        spending=spending,
         simulator=Simulator(store, clock, id_source),
         clock=clock,
         random=random.random,
@@ -208,7 +212,13 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         log=log,
     )
     store.on_turn(lambda lane: dispatcher.waiting(lane, clock()))
-    resolver = Resolver(rules=rules, renderer=renderer, limits=settings.limits, senders=_senders(settings))
+    resolver = Resolver(
+        rules=rules,
+        renderer=renderer,
+        limits=settings.limits,
+        senders=_senders(settings),
+        adapters=lambda channel: [handle.adapter for handle in providers.of(channel)],
+    )
     room = Room(store, settings.limits.waiting, log)
     accepting = Accepting(
         store=store,
@@ -232,7 +242,9 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         providers=providers,
         composer=composer,
         staging=staging,
+        spending=spending,
         raw=raw,
+        segments=_segments(providers),
         clock=clock,
         secret=secret,
     )
@@ -317,6 +329,18 @@ def _raw(providers: Providers) -> Callable[[Message], bytes]:
         return msgspec.json.encode(message.content.data)
 
     return raw
+
+
+def _segments(providers: Providers) -> Callable[[Message], int | None]:
+    """Make what counts a message's segments: the channel's first adapter, or for SMS the count that networks make."""
+
+    def segments(message: Message) -> int | None:
+        handles = providers.of(message.kind)
+        if not handles:
+            return count_segments(text_of(message.content)).segments if message.kind == "sms" else None
+        return segments_of(handles[0].adapter, message)
+
+    return segments
 
 
 def _settled(metrics: Metrics, hub: CapturedHub) -> Callable[[Claimed, Settlement], None]:

@@ -239,6 +239,8 @@ def _check_channel(name: str, channel: ChannelSettings, names: Names) -> Found:
         yield f"{path}.retry.most_s", "Must not be less than first_s."
     if channel.breaker.most_s < channel.breaker.first_s:
         yield f"{path}.breaker.most_s", "Must not be less than first_s."
+    if channel.spend is not None and (fault := timezone_fault(channel.spend.timezone)) is not None:
+        yield f"{path}.spend.timezone", fault
     if name == "email":
         yield from _check_senders(channel, path)
 

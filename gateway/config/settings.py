@@ -164,6 +164,18 @@ class BreakerSettings(Section, frozen=True, kw_only=True):
     most_s: Annotated[float, Meta(gt=0)] = 120
 
 
+class SpendSettings(Section, frozen=True, kw_only=True):
+    """What a channel may cost: pumping fraud ends at the cap. Amounts are of the operator's own currency."""
+
+    per_day: Annotated[float, Meta(gt=0, le=1_000_000_000)]
+    price: Annotated[float, Meta(ge=0, le=1_000_000)]
+    """Of one message, or of one segment where the medium has segments (SMS)."""
+    prices: dict[str, Annotated[float, Meta(ge=0, le=1_000_000)]] = {}
+    """By the beginning of the address: `{ "+49" = 0.08, "+1" = 0.0079 }`. The longest that fits counts."""
+    timezone: str = "UTC"
+    """Whose midnight begins the next day."""
+
+
 class ChannelSettings(Section, frozen=True, kw_only=True):
     """`[channels.NAME]`: which providers serve a channel, first to last, and its rules."""
 
@@ -174,6 +186,7 @@ class ChannelSettings(Section, frozen=True, kw_only=True):
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
     per_recipient: Rate | None = None
+    spend: SpendSettings | None = None
     on_unknown: OnUnknown | None = None
     slots: Positive | None = None
     """Deliveries of one lane in hand at once; default: four times the first provider's concurrency."""

@@ -200,7 +200,10 @@ def _check_fields(value: Any, type_: _Fielded, path: str) -> Iterator[Fault]:
     if _kind_of(value) != "object":
         types = [field.type for field in type_.fields]
         required = sum(field.required for field in type_.fields)
-        yield from _check_tuple(value, types, path, required=required)
+        # What a struct written as an array does not know is ignored, unless it says otherwise.
+        open_ended = isinstance(type_, inspect.StructType) and not type_.forbid_unknown_fields
+        known = value[: len(types)] if open_ended else value
+        yield from _check_tuple(known, types, path, required=required)
         return
     for field in type_.fields:
         if field.encode_name in value:

@@ -83,6 +83,17 @@ class AttachmentRequest(Request, frozen=True, kw_only=True):
     content_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
 
 
+class ProviderTemplate(Request, frozen=True, kw_only=True):
+    """A template kept by the e-mail provider: its id or alias there, and what it is filled with.
+
+    The provider's words then take the place of ours. A provider that keeps no templates (SMTP) sends ours, so the
+    request's own `template` or `content` is still needed: it is also what the capture inbox and `explain` show.
+    """
+
+    id: Annotated[str, Meta(min_length=1, max_length=255)] | int
+    variables: Annotated[dict[str, Any], Meta(max_length=200)] = {}
+
+
 class EmailOverrides(Request, frozen=True, kw_only=True):
     """E-mail's own terms. Structural headers are refused in `headers`."""
 
@@ -92,14 +103,20 @@ class EmailOverrides(Request, frozen=True, kw_only=True):
     cc: Annotated[list[Annotated[str, Meta(max_length=998)]], Meta(max_length=50)] = []
     bcc: Annotated[list[Annotated[str, Meta(max_length=998)]], Meta(max_length=50)] = []
     headers: Annotated[dict[str, str], Meta(max_length=50)] = {}
+    template: ProviderTemplate | None = None
+    metadata: Annotated[
+        dict[Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,100}$")], Annotated[str, Meta(max_length=500)]],
+        Meta(max_length=10),
+    ] = {}
+    """Told to the provider, which shows it in its own log and events; the request's `metadata` never leaves."""
 
 
 ChannelOverrides = Annotated[dict[Annotated[str, Meta(max_length=100)], Any], Meta(max_length=50)]
-"""A channel's own terms, read by its adapter."""
+"""A channel's own terms, read by its adapter, which also says what it takes."""
 
 
 class Overrides(Request, frozen=True, kw_only=True):
-    """Per channel, in that channel's own terms. E-mail's are checked when the request is accepted."""
+    """Per channel, in that channel's own terms; checked when the request is accepted."""
 
     email: EmailOverrides | None = None
     slack: ChannelOverrides | None = None

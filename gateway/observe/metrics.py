@@ -78,6 +78,8 @@ class Metrics:
         self._waiting = self._gauge("queue_waiting", "Deliveries that wait, due or not", ("lane",))
         self._due = self._gauge("queue_due", "Deliveries that are due and wait for a slot", ("lane",))
         self._oldest = self._gauge("queue_oldest_due_seconds", "How long the oldest due delivery is overdue", ("lane",))
+        self._spent = self._gauge("spent", "Money set aside by this process, less what was given back", ("channel",))
+        self._unpaid = self._counter("spend_refused", "Attempts that a channel's daily cap held back", ("channel",))
         self._healthy = self._gauge(
             "provider_healthy",
             "1: in use; 0: left alone for a while, stopped or paused",
@@ -105,6 +107,13 @@ class Metrics:
     def attempt(self, provider: str, outcome: str, took_s: float) -> None:
         """Note one try at one provider."""
         self._timed(self._attempt_s, "t", provider, outcome).observe(took_s)
+
+    def spending(self, channel: str, amount: float, granted: bool) -> None:  # noqa: FBT001 - one of two counters
+        """Note money set aside (negative: given back), or that a channel's daily cap left none."""
+        if granted:
+            self._spent.labels(channel).inc(amount)
+        else:
+            self._bound(self._unpaid, "u", channel).inc()
 
     def batch(self, kind: str, size: int) -> None:
         """Note how many calls of a kind (`accept`, `settle`, …) shared one commit."""

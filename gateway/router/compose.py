@@ -140,7 +140,7 @@ class Composer:
         options = _options(subject, own)
         sender = self._rules.channels[subject.channel].sender
         if email is not None:
-            options = {"cc": email.cc, "bcc": email.bcc, "reply_to": email.reply_to, "headers": email.headers}
+            options = _mail_terms(email)
             sender = email.from_ or sender
         if sender is None and subject.channel == "email":
             sender = self._sender
@@ -179,6 +179,18 @@ def _options(subject: Subject, own: dict[str, Any]) -> dict[str, Any]:
     if subject.channel == "email":
         return {}  # e-mail's have types and are read by name
     return {"collapse_key": subject.request.collapse_key, **own} if subject.request.collapse_key else dict(own)
+
+
+def _mail_terms(email: EmailOverrides) -> dict[str, Any]:
+    terms: dict[str, Any] = {
+        "cc": email.cc,
+        "bcc": email.bcc,
+        "reply_to": email.reply_to,
+        "headers": email.headers,
+    }
+    if email.template is not None:
+        terms["template"] = {"id": email.template.id, "variables": email.template.variables}
+    return {**terms, "metadata": email.metadata} if email.metadata else terms
 
 
 def _merged(shared: Mapping[str, Any], own: Mapping[str, Any] | None) -> Mapping[str, Any]:

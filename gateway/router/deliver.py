@@ -35,8 +35,9 @@ from gateway.router.compose import Composer, Subject
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
 from gateway.router.settle import Done, SenderStop
+from gateway.router.spending import Spending
 from gateway.router.standing import word_of
-from gateway.storage.contract import AttemptRow, Claimed, Latest, Reservation, Store, StoreUnavailable
+from gateway.storage.contract import AttemptRow, Claimed, Latest, Reservation, Spend, Store, StoreUnavailable
 
 FRESH_MS: Final = 1000
 """A consent check younger than this is not repeated: it was made when the request was accepted."""
@@ -114,6 +115,7 @@ class Deliver:
         providers: Providers,
         composer: Composer,
         staging: Staging,
+        spending: Spending,
         simulator: Sender,
         clock: Callable[[], int],
         random: Callable[[], float],
@@ -127,6 +129,7 @@ class Deliver:
         self._providers = providers
         self._composer = composer
         self._staging = staging
+        self._spending = spending
         self._simulator = simulator
         self._clock = clock
         self._random = random
@@ -135,7 +138,8 @@ class Deliver:
         self._observe = observe
         self._log = log
         self._retries = {name: RetryRules.of(rule.retry) for name, rule in rules.channels.items()}
-        self._provider = onion([self._door, self._pace, self._render, self._unstopped, self._allow], self._send)
+        by_provider = [self._door, self._pace, self._render, self._unstopped, self._spend, self._allow]
+        self._provider = onion(by_provider, self._send)
         layers = [self._retry, self._consent, self._collapse, self._in_use, self._recipient_rate]
         self._onion = onion(layers, self._in_turn)
 
@@ -409,6 +413,27 @@ class Deliver:
                 SenderStop(provider=handle.name, sender=sender, detail=verdict.detail, at=asked_at)
                 for sender in senders
             ]
+        return verdict
+
+    async def _spend(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Set aside what the message will cost; what was certainly not sent is given back, a lost answer is not."""
+        handle, settings = envelope.provider, envelope.channel.settings.spend
+        if handle is None or settings is None or not self._leaves(envelope):
+            return await proceed(envelope)
+        message = self._made(envelope)
+        if isinstance(message, Dropped):
+            return message
+        claim = envelope.claim
+        asked = await self._spending.ask(claim.channel, settings, message, handle.adapter, claim.deadline_at)
+        if not isinstance(asked, Spend):
+            return asked
+        try:
+            verdict = await proceed(envelope)
+        except Abandoned:
+            await self._spending.give_back(asked)
+            raise
+        if not isinstance(verdict, (Accepted, Unknown)):
+            await self._spending.give_back(asked)
         return verdict
 
     async def _allow(self, envelope: Envelope, proceed: Next) -> Verdict:

@@ -27,6 +27,7 @@ from gateway.router.plan import Planned, RuleNote, notes, plan
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolved, Resolver
 from gateway.router.rules import Rules
+from gateway.router.spending import Spending
 from gateway.storage.contract import AttachmentRow, Reservation, Store
 
 Decision = Literal["send", "hold", "skip", "capture", "redirect"]
@@ -61,6 +62,8 @@ class Explained(answers.Answer, frozen=True, kw_only=True):
     rules: list[RuleNote]
     rendered: Rendered | None
     size_bytes: int | None
+    segments: int | msgspec.UnsetType = msgspec.UNSET
+    """How many text messages it becomes; not there for other media."""
 
 
 class Explanation(answers.Answer, frozen=True, kw_only=True):
@@ -93,7 +96,9 @@ class Explaining:
         providers: Providers,
         composer: Composer,
         staging: Staging,
+        spending: Spending,
         raw: Callable[[Message], bytes],
+        segments: Callable[[Message], int | None],
         clock: Callable[[], int],
         secret: bytes,
     ) -> None:
@@ -104,7 +109,9 @@ class Explaining:
         self._providers = providers
         self._composer = composer
         self._staging = staging
+        self._spending = spending
         self._raw = raw
+        self._segments = segments
         self._clock = clock
         self._secret = secret
 
@@ -139,6 +146,7 @@ class Explaining:
             self._render(found, request, resolved, planned, rules, now)
             self._stage(found, caller, planned, rules)
             await self._provider(found, planned, rules, now)
+            await self._spend(found, planned, rules, now)
             waits = _FALLING_BACK if planned.reason is Why.FALLBACK else _SENDING
             if planned.status is Status.HELD and found.decision in waits:
                 until = planned.due_at if planned.due_at < NEVER else None
@@ -147,6 +155,7 @@ class Explaining:
         read = caller.may(Scope.READ)
         shown = msgspec.to_builtins(who) if read else {"user": who.user} if who.user else {}
         address = found.to or planned.target.address
+        segments = None if found.message is None else self._segments(found.message)
         return Explained(
             recipient=shown,
             channel=planned.target.channel,
@@ -158,6 +167,7 @@ class Explaining:
             rules=rules,
             rendered=None if found.message is None else _rendered(found.message),
             size_bytes=None if found.message is None else len(self._raw(found.message)),
+            segments=msgspec.UNSET if segments is None else segments,
         )
 
     async def _rate(self, found: _Findings, planned: Planned, rules: list[RuleNote], now: int) -> None:
@@ -171,6 +181,18 @@ class Explaining:
         rules.append(RuleNote("recipient_rate", "hold" if at > now else "pass", f"at most {rate} to one recipient"))
         if at > now:
             found.decision, found.reason, found.until = "hold", Why.RATE_LIMITED, at
+
+    async def _spend(self, found: _Findings, planned: Planned, rules: list[RuleNote], now: int) -> None:
+        """Ask for the channel's money last, as a delivery does: only what would leave costs anything."""
+        channel, message = planned.target.channel, found.message
+        settings = self._rules.channels[channel].settings.spend
+        leaves = found.decision in ("send", "redirect") and not planned.target.simulated
+        if settings is None or message is None or not leaves:
+            return
+        note, until = await self._spending.note(channel, settings, message.to, self._segments(message), now)
+        rules.append(note)
+        if until is not None:
+            found.decision, found.reason, found.until = "hold", Why.RATE_LIMITED, until
 
     def _render(
         self,

@@ -32,6 +32,7 @@ from gateway.model.states import Mode, Strategy
 from gateway.render.markdown import content_faults
 from gateway.render.renderer import Renderer
 from gateway.render.template import Template
+from gateway.router.carry import Adapters, misfits
 from gateway.router.compose import CONTENT_KEY, Addressee
 from gateway.router.people import profile_faults
 from gateway.router.plan import Ask, Target
@@ -65,11 +66,13 @@ class Resolver:
         renderer: Renderer,
         limits: LimitSettings,
         senders: Sequence[EmailPattern],
+        adapters: Adapters = lambda _: (),
     ) -> None:
         self._rules = rules
         self._renderer = renderer
         self._limits = limits
         self._senders = senders
+        self._adapters = adapters
 
     def resolve(self, request: SendRequest, mode: Mode, stored: Mapping[str, UserRow]) -> Resolved:
         """Answer the question-free form; raises `Problem` (422) with every fault.
@@ -93,6 +96,7 @@ class Resolver:
         targets = self._targets(people, stored, channels, explicit=_explicit(request, category), faults=faults)
         strategy = request.strategy or (Strategy.ALL if category is None else category.strategy)
         escalate_after_ms = _escalate_after_ms(request, category, strategy, faults)
+        faults += misfits(request, targets, self._adapters, self._renderer)
         if faults or template is None or category is None:
             raise invalid(faults)
         return Resolved(

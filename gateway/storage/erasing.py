@@ -250,6 +250,7 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "opt_outs": ("created_at",),
     "wishes": ("scope", "stopped", "at"),
     "suppressions": ("reason", "created_at"),
+    "spending": ("channel", "day", "amount"),
     "counts": ("hour", "shard", "project", "channel", "provider", "status", "reason", "count"),
     "api_keys": (
         *("id", "name", "project", "mode", "scopes", "hash", "hint", "rate", "created_at", "expires_at"),

@@ -70,6 +70,7 @@ from gateway.storage.people_verbs import PeopleVerbs
 from gateway.storage.personal_verbs import PersonalVerbs
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.providers_verbs import ProviderVerbs
+from gateway.storage.spending_verbs import SpendingVerbs
 from gateway.storage.sqlite import SqliteDatabase
 from gateway.storage.turns_verbs import TurnVerbs
 from gateway.storage.wishes_verbs import WishVerbs
@@ -88,7 +89,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs, TurnVerbs, CollapseVerbs, WishVerbs):
+class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs, TurnVerbs, CollapseVerbs, WishVerbs, SpendingVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(

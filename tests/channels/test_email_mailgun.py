@@ -131,7 +131,7 @@ async def test_copies_headers_tags_and_files_are_in_the_form():
         category="orders",
         tags=("vip", "ünicode", "orders"),
         options={
-            "metadata": {"order": "42"},
+            "metadata": {"order": "42", "gateway_message_id": "dlv_of_another"},
             "cc": ["Bob <bob@example.com>", "c@example.com"],
             "bcc": ["audit@example.com"],
             "reply_to": "help@example.com",

@@ -141,6 +141,7 @@ def accepted(value: Any, type_: Any) -> bool:
 @example(value={"lives": 3}, index=TYPES.index(Cat | Dog))
 @example(value={"type": 3}, index=TYPES.index(Alone))
 @example(value=True, index=TYPES.index(Literal["a", "b", 1] | None))
+@example(value=[0, "", None], index=TYPES.index(Pair))
 @example(value={"1": "critical"}, index=TYPES.index(dict[int, Priority]))
 def test_the_walk_finds_a_fault_exactly_when_msgspec_refuses(value: Any, index: int) -> None:
     assert (walk(value, TYPES[index]) == []) == accepted(value, TYPES[index])

@@ -19,6 +19,7 @@ from gateway.config.settings import (
     RetrySettings,
     Section,
     Settings,
+    SpendSettings,
 )
 from gateway.registry import Registry
 
@@ -78,7 +79,10 @@ def test_the_example_names_every_key(tmp_path: Path) -> None:
     named = set(locate(file.read_text()))
     inline = file.read_text()
     # Inline tables have one line; their keys are looked for in it.
-    nested = {type_: name for name, type_ in (("retry", RetrySettings), ("breaker", BreakerSettings))}
+    nested = {
+        type_: name
+        for name, type_ in (("retry", RetrySettings), ("breaker", BreakerSettings), ("spend", SpendSettings))
+    }
     wanted = {
         path for path in keys_of(Settings, "") if path.split(".")[0] not in {"providers", "channels", "categories"}
     }

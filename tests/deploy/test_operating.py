@@ -49,6 +49,8 @@ def known_figures() -> tuple[set[str], set[str]]:
     metrics.attempt("smtp-main", "accepted", 0.1)
     metrics.batch("accept", 3)
     metrics.request("/v1/notifications", "POST", 202, 0.01)
+    metrics.spending("sms", 1.0, granted=True)
+    metrics.spending("sms", 1.0, granted=False)
     metrics.provider_health("smtp-main", "email", healthy=True)
 
     class Depth:

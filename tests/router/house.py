@@ -38,6 +38,7 @@ from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
 from gateway.router.simulate import Simulator
+from gateway.router.spending import Spending
 from gateway.storage.contract import Claimed, DeliveryView, Lease, Settlement
 from gateway.storage.store import SqlStore
 from tests.support.clock import StandingClock
@@ -217,6 +218,7 @@ async def _assemble(
         await pausing(seconds)
 
     deliver = Deliver(
+        spending=Spending(store=store, clock=clock, observe=lambda *_: None, log=log),
         store=store,
         rules=rules,
         providers=providers,

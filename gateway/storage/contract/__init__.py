@@ -59,6 +59,7 @@ from gateway.storage.contract.rows import (
     UpkeepReport,
     UpkeepRules,
 )
+from gateway.storage.contract.spending import Spend, SpendingStore
 from gateway.storage.contract.store import Store
 from gateway.storage.contract.turns import TurnStore
 from gateway.storage.contract.wishes import Scope, Stop, Wish, WishStore
@@ -108,6 +109,8 @@ __all__ = [
     "Scope",
     "Settlement",
     "ShownRow",
+    "Spend",
+    "SpendingStore",
     "StatRow",
     "StatusChange",
     "Stop",

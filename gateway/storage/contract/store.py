@@ -42,11 +42,12 @@ from gateway.storage.contract.rows import (
     UpkeepReport,
     UpkeepRules,
 )
+from gateway.storage.contract.spending import SpendingStore
 from gateway.storage.contract.turns import TurnStore
 from gateway.storage.contract.wishes import WishStore
 
 
-class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore, WishStore, Protocol):
+class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore, WishStore, SpendingStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

@@ -29,6 +29,7 @@ from gateway.storage.schema.messages import (
 )
 from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
+from gateway.storage.schema.spending import SPENDING
 from gateway.storage.schema.turns import TURNS
 from gateway.storage.schema.wishes import WISHES
 
@@ -53,6 +54,7 @@ __all__ = [
     "PROVIDER_SWITCHES",
     "QUEUE",
     "REQUESTS",
+    "SPENDING",
     "STATUS_CHANGES",
     "SUPPRESSIONS",
     "TAGS",

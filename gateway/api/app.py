@@ -28,6 +28,7 @@ from gateway.api import (
     suppressions,
     templates,
     unsubscribe,
+    webhooks,
 )
 from gateway.api.context import ApiContext
 from gateway.api.document import write_document
@@ -55,6 +56,7 @@ def operations(bodies: Bodies = BUILT_IN) -> tuple[Operation, ...]:
         *templates.OPERATIONS,
         *suppressions.OPERATIONS,
         *keys.OPERATIONS,
+        *webhooks.OPERATIONS,
         *figures.OPERATIONS,
         *providers.OPERATIONS,
         *running.OPERATIONS,

@@ -25,6 +25,7 @@ from gateway.router.checking import Checking
 from gateway.router.explain import Explaining
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
+from gateway.router.webhooks import Webhooks
 from gateway.storage.contract import Store
 
 
@@ -62,6 +63,7 @@ class ApiContext:
     captured_hub: CapturedHub
     reports: Reports
     unsubscribe_links: UnsubscribeLinks
+    webhooks: Webhooks
     clock: Callable[[], int]
     ids: IdSource
     log: Log

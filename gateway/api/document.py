@@ -45,6 +45,7 @@ _PREFIXES: Final = (
     ("/v1/deliveries/", "dlv"),
     ("/v1/captured/", "cap"),
     ("/v1/keys/", "key"),
+    ("/v1/webhooks/", "whk"),
 )
 _PATH_WORDS: Final = {
     "key": ("The template's key.", "welcome"),

@@ -203,8 +203,7 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
     run(conn, _INSERT_ATTACHMENTS, files)
     run(conn, _INSERT_DELIVERIES, deliveries)
     run(conn, _INSERT_QUEUE, queue)
-    ledger.write_completions(conn, books, done)
-    ledger.count(conn, books, entries)
+    ledger.record_planned(conn, books, entries, done)
     return results
 
 
@@ -244,7 +243,7 @@ def add_deliveries(
             entries.append(_entry(row, id_, project, now))
     run(conn, _INSERT_DELIVERIES, deliveries)
     run(conn, _INSERT_QUEUE, queue)
-    ledger.count(conn, books, entries)
+    ledger.record_planned(conn, books, entries, [])
 
 
 def _judged(conn: Connection, acceptances: Sequence[Acceptance]) -> list[AcceptResult]:

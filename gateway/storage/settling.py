@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, Status
-from gateway.storage import captured, ledger, status, suppressions
+from gateway.storage import captured, ledger, status, suppressions, webhooks
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import AttemptRow, Settlement
 from gateway.storage.ledger import Books
@@ -130,7 +130,8 @@ def _write(
         [(s.id, s.now) for s, _ in ordered if s.status is Status.SENT and not s.final],
     )
     captured.keep(conn, [s.captured for s, _ in ordered if s.captured is not None])
-    suppressions.add(conn, [s.suppress for s, _ in ordered if s.suppress is not None])
+    suppressions.add(conn, [s.suppress for s, _ in ordered if s.suppress is not None], books.ids)
+    webhooks.report(conn, [(s.endpoint, s.now) for s, _ in ordered if s.endpoint is not None])
     ledger.record(conn, books, [_entry(settlement, row) for settlement, row in ordered])
     status.catch_up(
         conn,

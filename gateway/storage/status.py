@@ -325,7 +325,7 @@ def _apply(
         if row is not None:
             suppress.append(row)
     _write(conn, before, after, now)
-    suppressions.add(conn, suppress)
+    suppressions.add(conn, suppress, books.ids)
     ledger.record(conn, books, entries)
     return len(entries)
 

@@ -67,6 +67,7 @@ from gateway.storage.ledger import Books
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.providers_verbs import ProviderVerbs
 from gateway.storage.sqlite import SqliteDatabase
+from gateway.storage.webhooks_verbs import WebhookVerbs
 
 SIMULATOR: Final = "simulator"
 """The simulated provider's name: what it reports suppresses nobody."""
@@ -82,7 +83,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(ProviderVerbs):
+class SqlStore(ProviderVerbs, WebhookVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(
@@ -219,7 +220,7 @@ class SqlStore(ProviderVerbs):
 
     async def suppress(self, row: SuppressionRow) -> bool:
         """Put an address on the list."""
-        return await self._db.write(lambda conn: suppressions.add(conn, [row])) > 0
+        return await self._db.write(lambda conn: suppressions.add(conn, [row], self._books.ids)) > 0
 
     async def unsuppress(self, channel: str, address: str) -> bool:
         """Take an address off the list."""

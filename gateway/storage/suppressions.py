@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select, tuple_
 
+from gateway.model.ids import IdSource
 from gateway.model.states import Why
+from gateway.storage import outbox
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, insert_into, run
 from gateway.storage.contract import SuppressionRow
 from gateway.storage.schema import SUPPRESSIONS
@@ -27,7 +29,7 @@ _INSERT: Final = insert_into(
         detail=Kind.TEXT,
         created_at=Kind.INT,
     ),
-    "ON CONFLICT (channel, address) DO NOTHING RETURNING channel, address",
+    f"ON CONFLICT (channel, address) DO NOTHING RETURNING channel, address, {outbox.HEARD_BY_ANYBODY}",
 )
 
 _FIND: Final = Batch(
@@ -41,14 +43,19 @@ _FIND: Final = Batch(
 _REMOVE: Final = Query("DELETE FROM suppressions WHERE channel = $1 AND address = $2 RETURNING channel")
 
 
-def add(conn: Connection, rows: Sequence[SuppressionRow]) -> int:
-    """Put addresses on the list; the older row of one that is there stays. Answers how many are new."""
+def add(conn: Connection, rows: Sequence[SuppressionRow], ids: IdSource) -> int:
+    """Put addresses on the list; the older row of one that is there stays. Answers how many are new.
+
+    The event that a new one makes gets its id from `ids`.
+    """
     first = {(row.channel, row.address): row for row in reversed(rows)}
     values = [
         (row.channel, row.address, row.reason, row.source, row.detail, row.created_at)
         for _, row in sorted(first.items())
     ]
-    return len(run(conn, _INSERT, values))
+    new = run(conn, _INSERT, values)
+    outbox.note_suppressions(conn, [first[channel, address] for channel, address, heard in new if heard], ids)
+    return len(new)
 
 
 def remove(conn: Connection, channel: str, address: str) -> bool:

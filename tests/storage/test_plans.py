@@ -18,12 +18,14 @@ from gateway.storage import (
     claiming,
     figures,
     ledger,
+    outbox,
     pacing,
     providers,
     reading,
     settling,
     suppressions,
     upkeep,
+    webhooks,
 )
 from gateway.storage import status as reports
 from gateway.storage.bulk import Batch, Kind, Query
@@ -32,16 +34,30 @@ from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import LANE, Clock, Rows
 
-SMALL = {"api_keys", "template_versions", "counts"}
+SMALL = {"api_keys", "template_versions", "counts", "webhooks"}
 """Tables that stay small, of which a planner may read the whole."""
 
 BATCHES: dict[str, Batch] = {
     f"{module.__name__.rpartition('.')[2]}{name}": statement
-    for module in (accepting, cancelling, claiming, ledger, pacing, providers, reading, settling, reports, suppressions)
+    for module in (
+        accepting,
+        cancelling,
+        claiming,
+        ledger,
+        outbox,
+        pacing,
+        providers,
+        reading,
+        settling,
+        reports,
+        suppressions,
+        webhooks,
+    )
     for name, statement in vars(module).items()
     if isinstance(statement, Batch) and "POSTGRES" not in name
 } | {
-    f"upkeep_{place}": statement for place, statement in enumerate([*upkeep._BLANK, *upkeep._DELETE, upkeep._FINALISE])
+    f"other_{place}": statement
+    for place, statement in enumerate([*upkeep._BLANK, *upkeep._DELETE, upkeep._FINALISE, *outbox._REPLAY])
 }
 
 LISTS: dict[str, Select[Any]] = {

@@ -18,6 +18,7 @@ from gateway.storage.contract.rows import (
     DeliveryFilter,
     DeliveryRow,
     DeliveryView,
+    EndpointReport,
     EventView,
     Idempotency,
     KeyReused,
@@ -43,6 +44,7 @@ from gateway.storage.contract.rows import (
     UpkeepRules,
 )
 from gateway.storage.contract.store import Store
+from gateway.storage.contract.webhooks import MakeDelivery, NotedEvent, OutboxState, WebhookRow, WebhookStore
 
 __all__ = [
     "AcceptResult",
@@ -56,17 +58,21 @@ __all__ = [
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
+    "EndpointReport",
     "EventView",
     "Idempotency",
     "KeyReused",
     "KeyRow",
     "LaneDepth",
     "Lease",
+    "MakeDelivery",
+    "NotedEvent",
     "NotificationFilter",
     "NotificationRow",
     "NotificationView",
     "OptOut",
     "OptOutRow",
+    "OutboxState",
     "PaceUse",
     "Page",
     "ProviderReport",
@@ -86,4 +92,6 @@ __all__ = [
     "SuppressionRow",
     "UpkeepReport",
     "UpkeepRules",
+    "WebhookRow",
+    "WebhookStore",
 ]

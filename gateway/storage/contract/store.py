@@ -39,9 +39,10 @@ from gateway.storage.contract.rows import (
     UpkeepReport,
     UpkeepRules,
 )
+from gateway.storage.contract.webhooks import WebhookStore
 
 
-class Store(ProviderStore, Protocol):
+class Store(ProviderStore, WebhookStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

@@ -27,6 +27,7 @@ from gateway.storage.schema.messages import (
     TEMPLATES,
 )
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
+from gateway.storage.schema.webhooks import OUTBOX, WEBHOOKS
 
 __all__ = [
     "ATTACHMENTS",
@@ -41,6 +42,7 @@ __all__ = [
     "METADATA",
     "NOTIFICATIONS",
     "OPT_OUTS",
+    "OUTBOX",
     "PACING",
     "PROVIDER_REPORTS",
     "PROVIDER_SWITCHES",
@@ -50,4 +52,5 @@ __all__ = [
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",
+    "WEBHOOKS",
 ]

@@ -88,11 +88,14 @@ class Guard(msgspec.Struct, frozen=True):
 
     `allow_private`: networks that are allowed although they are not public (`["10.1.0.0/16"]`: text or networks).
     `ports`: those that may be named. `allow_http_hosts`: host names that may be called over plain http, for tests.
+    `plain_private`: whether addresses written as numbers that lie in `allow_private` may be called over plain http, and
+    on any port: a network that an operator names is his own, and what stands in it seldom has a certificate.
     """
 
     allow_private: tuple[Network | str, ...] = ()
     ports: tuple[int, ...] = (_HTTPS,)
     allow_http_hosts: tuple[str, ...] = ()
+    plain_private: bool = False
 
     def __post_init__(self) -> None:
         networks = tuple(ip_network(entry) if isinstance(entry, str) else entry for entry in self.allow_private)
@@ -147,12 +150,22 @@ class Guard(msgspec.Struct, frozen=True):
         return cast("tuple[Network, ...]", self.allow_private)
 
     def _scheme_fault(self, scheme: str, host: str, port: str | None) -> str | None:
+        if self.plain_private and scheme in {"http", "https"} and self._is_private(host):
+            return None
         if scheme != "https" and not (scheme == "http" and host in self.allow_http_hosts):
             return "only https is called"
         number = int(port) if port else (_HTTPS if scheme == "https" else 80)
         if number in self.ports or (scheme == "http" and port is None):
             return None
         return "the port is not one that may be called"
+
+    def _is_private(self, host: str) -> bool:
+        """Say whether a host is written as an address of a network that `allow_private` names."""
+        try:
+            found = ip_address(host)
+        except ValueError:
+            return False
+        return any(found in network for network in self._networks if network.version == found.version)
 
     def _literal_fault(self, text: str) -> str | None:
         try:

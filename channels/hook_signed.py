@@ -45,6 +45,8 @@ class SignedHookSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown
     Endpoints that have secrets of their own (`Message.options["secrets"]`) are signed with those instead."""
     allow_private: tuple[str, ...] = ()
     """Networks that may be called although they are not public: `["10.1.2.0/24"]`."""
+    plain_private: bool = False
+    """Whether addresses in those networks, written as numbers, may be called over plain http and on any port."""
     ports: tuple[Annotated[int, Meta(ge=1, le=65_535)], ...] = (443,)
     allow_http_hosts: tuple[str, ...] = ()
     """Hosts that may be called without TLS, for tests."""
@@ -83,9 +85,13 @@ class SignedHookChannel:
         self._now = tools.now
         self._wire = Wire(settings, tools, guard=self._guard)
 
+    def refuse(self, address: str) -> str | None:
+        """Say why an address may not be called, or `None`: what `send` asks too, before anything is resolved."""
+        return self._guard.check_url(address)
+
     async def send(self, message: Message) -> Outcome:
         """Post one message. Never raises for what endpoints do; safe to call concurrently."""
-        if self._guard.check_url(message.to) is not None:
+        if self.refuse(message.to) is not None:
             return Rejected(Reason.INVALID_ADDRESS, "the address is not one that may be called")
         body = payload(message)
         if len(body) > _BODY_OCTETS:
@@ -207,6 +213,6 @@ def _settings_key(index: int, secret: str) -> bytes:
 
 def _guard(settings: SignedHookSettings) -> Guard:
     try:
-        return Guard(settings.allow_private, settings.ports, settings.allow_http_hosts)
+        return Guard(settings.allow_private, settings.ports, settings.allow_http_hosts, settings.plain_private)
     except ValueError:
         raise SettingsFault("allow_private", "write networks such as 10.1.2.0/24") from None

@@ -30,6 +30,7 @@ from gateway.api import (
     templates,
     unsubscribe,
     users,
+    webhooks,
 )
 from gateway.api.context import ApiContext
 from gateway.api.document import write_document
@@ -59,6 +60,7 @@ def operations(bodies: Bodies = BUILT_IN) -> tuple[Operation, ...]:
         *personal.OPERATIONS,
         *suppressions.OPERATIONS,
         *keys.OPERATIONS,
+        *webhooks.OPERATIONS,
         *figures.OPERATIONS,
         *providers.OPERATIONS,
         *running.OPERATIONS,

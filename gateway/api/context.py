@@ -26,6 +26,7 @@ from gateway.router.explain import Explaining
 from gateway.router.people import People
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
+from gateway.router.webhooks import Webhooks
 from gateway.storage.contract import Store
 
 
@@ -64,6 +65,7 @@ class ApiContext:
     captured_hub: CapturedHub
     reports: Reports
     unsubscribe_links: UnsubscribeLinks
+    webhooks: Webhooks
     clock: Callable[[], int]
     ids: IdSource
     log: Log

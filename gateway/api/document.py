@@ -46,6 +46,7 @@ _PREFIXES: Final = (
     ("/v1/captured/", "cap"),
     ("/v1/keys/", "key"),
     ("/v1/users/", "adr"),
+    ("/v1/webhooks/", "whk"),
 )
 _PATH_WORDS: Final = {
     "key": ("The template's key.", "welcome"),

@@ -24,7 +24,7 @@ from gateway.api.authentication import Authentication
 from gateway.api.captured_hub import CapturedHub
 from gateway.api.context import ApiContext
 from gateway.api.exchange import AsgiApp
-from gateway.bootstrap.providers import adapters, destinations_of, providers_of
+from gateway.bootstrap.providers import adapters, destinations_of, providers_of, refuse_of
 from gateway.bootstrap.room import Room
 from gateway.clock import Clock
 from gateway.config import rules as configured
@@ -32,9 +32,11 @@ from gateway.config.development import kept_secret, state_folder
 from gateway.config.settings import ChannelSettings, Settings
 from gateway.middleware.rate_limit import KeyLimiter
 from gateway.middleware.staging import Staging
+from gateway.model import ids
 from gateway.model.bodies import bodies
 from gateway.model.ids import IdSource
 from gateway.model.patterns import EmailPattern, parse_pattern
+from gateway.model.states import Mode
 from gateway.observe.logging import get_logger
 from gateway.observe.metrics import Metrics
 from gateway.observe.siblings import Siblings
@@ -47,9 +49,11 @@ from gateway.router.checking import Checking
 from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher
+from gateway.router.events import EventComposer
 from gateway.router.explain import Explaining
 from gateway.router.people import People
 from gateway.router.providers import Providers
+from gateway.router.relay import Bell, Relay
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
 from gateway.router.simulate import PROVIDER, Simulator
@@ -57,6 +61,8 @@ from gateway.router.spending import Spending, segments_of
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.upkeep import Upkeep
+from gateway.router.vault import Vault
+from gateway.router.webhooks import Webhooks
 from gateway.storage.contract import Claimed, Settlement, Store
 from gateway.storage.database import unheard
 from gateway.storage.store import SqlStore
@@ -79,6 +85,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     attending: Attending
     checking: Checking
     upkeep: Upkeep
+    relay: Relay
+    webhooks: Webhooks
     room: Room
     authentication: Authentication
     hub: CapturedHub
@@ -167,6 +175,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     destinations = destinations_of(settings)
     staging = Staging(settings.environment, settings.staging)
     secret = signing_secret(settings)
+    vault = Vault([secret])
     links = UnsubscribeLinks(secret, settings.public_url)
     composer = Composer(
         renderer=renderer,
@@ -182,6 +191,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         rules=rules,
         providers=providers,
         composer=composer,
+        events=EventComposer(store=store, vault=vault, clock=clock, random=random.random),
         staging=staging,
         spending=spending,
         simulator=Simulator(store, clock, id_source),
@@ -196,6 +206,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     hub = CapturedHub()
     callers = Callers()
     worker = _worker()
+    bell = Bell()
     dispatcher = Dispatcher(
         worker=worker,
         store=store,
@@ -207,7 +218,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         id_source=id_source,
         lease_ms=settings.server.lease_s * 1000,
         poll_ms=int(settings.server.poll_s * 1000),
-        on_settled=_settled(metrics, hub),
+        on_settled=_settled(metrics, hub, bell, log),
         callers=callers,
         log=log,
     )
@@ -232,7 +243,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         callers=callers,
         pending_most=settings.limits.pending_accepts,
         has_room=room,
-        on_accepted=lambda mode, count: metrics.accepted(mode.value, count),
+        on_accepted=_accepted(metrics, bell),
     )
     explaining = Explaining(
         store=store,
@@ -280,6 +291,24 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
             clock=clock,
             every_s=_UPKEEP_S,
             log=log,
+        ),
+        relay=Relay(
+            store=store,
+            dispatcher=dispatcher,
+            bell=bell,
+            clock=clock,
+            poll_s=settings.server.poll_s,
+            log=log,
+        ),
+        webhooks=Webhooks(
+            store=store,
+            vault=vault,
+            refuse=refuse_of(providers, rules),
+            clock=clock,
+            id_source=id_source,
+            random=secrets.token_bytes,
+            keeps_ms=settings.retention.notifications_days * 86_400_000,
+            on_change=bell.listen,
         ),
         room=room,
         authentication=Authentication(store, settings.limits, settings.bootstrap_key),
@@ -343,8 +372,22 @@ def _segments(providers: Providers) -> Callable[[Message], int | None]:
     return segments
 
 
-def _settled(metrics: Metrics, hub: CapturedHub) -> Callable[[Claimed, Settlement], None]:
+def _accepted(metrics: Metrics, bell: Bell) -> Callable[[Mode, int], None]:
+    def on_accepted(mode: Mode, count: int) -> None:
+        metrics.accepted(mode.value, count)
+        bell.ring()
+
+    return on_accepted
+
+
+def _settled(metrics: Metrics, hub: CapturedHub, bell: Bell, log: Any) -> Callable[[Claimed, Settlement], None]:
     def on_settled(claim: Claimed, settlement: Settlement) -> None:
+        endpoint = settlement.endpoint
+        if endpoint is None:
+            bell.ring()
+        elif endpoint.gone:
+            shown = ids.show(ids.WEBHOOK, endpoint.webhook_id)
+            log.warning("webhook_switched_off", webhook_id=shown, project=claim.project, reason="gone")
         reason = None if settlement.reason is None else settlement.reason.value
         metrics.delivery(claim.channel, settlement.status.value, reason)
         if settlement.captured is not None:
@@ -408,6 +451,7 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,
             unsubscribe_links=gateway.unsubscribe_links,
+            webhooks=gateway.webhooks,
             reports=gateway.reports,
             clock=gateway.clock,
             ids=gateway.id_source,

@@ -7,9 +7,11 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
+import msgspec
+
 from channels.contract import Channel, Tools
 from gateway.clock import Clock
-from gateway.config.settings import BreakerSettings, Rate, Secret, Settings
+from gateway.config.settings import BreakerSettings, Provider, Rate, Secret, Settings
 from gateway.middleware.breaker import Breaker
 from gateway.middleware.rate_limit import Pace, provider_key, provider_pace
 from gateway.observe.logging import get_logger
@@ -18,8 +20,35 @@ from gateway.router.batches import Batches, SendsMany, no_turn
 from gateway.router.checking import Checked, Checking
 from gateway.router.gate import Gate
 from gateway.router.providers import ProviderHandle, Providers
-from gateway.router.rules import Rules
+from gateway.router.rules import EVENT_ADAPTER, EVENT_PROVIDER, Rules
 from gateway.storage.contract import Reservation, Store
+
+
+def used(settings: Settings, registry: Registry) -> dict[str, Provider]:
+    """List the configured providers, and the built-in one where none of them can post our events."""
+    reach = settings.outbound.allow_private
+    found = {name: _reaching(provider, reach) for name, provider in settings.providers.items()}
+    if all(provider.use != EVENT_ADAPTER for provider in found.values()):
+        own = Provider(name=EVENT_PROVIDER, use=EVENT_ADAPTER, settings=registry.adapter(EVENT_ADAPTER).Settings())
+        found[EVENT_PROVIDER] = _reaching(own, reach)
+    return found
+
+
+def _reaching(provider: Provider, networks: list[str]) -> Provider:
+    """Let an adapter that calls what callers name reach `[outbound] allow_private` beside its own networks."""
+    own = provider.settings
+    if not networks or not hasattr(own, "allow_private"):
+        return provider
+    changes: dict[str, Any] = {"allow_private": (*own.allow_private, *networks)}
+    if hasattr(own, "plain_private"):
+        changes["plain_private"] = True
+    return msgspec.structs.replace(provider, settings=msgspec.structs.replace(own, **changes))
+
+
+def refuse_of(providers: Providers, rules: Rules) -> Callable[[str], str | None]:
+    """Ask the adapter that will post events whether it may call an address: one rule, at creation and when dialled."""
+    [handle] = providers.of(rules.events.name)
+    return cast("Any", handle.adapter).refuse
 
 
 def adapters(settings: Settings, clock: Clock, log: Any) -> dict[str, Channel]:
@@ -35,7 +64,7 @@ def adapters(settings: Settings, clock: Clock, log: Any) -> dict[str, Channel]:
                 random=random.random,
             ),
         )
-        for name, provider in settings.providers.items()
+        for name, provider in used(settings, registry).items()
     }
 
 
@@ -50,8 +79,9 @@ def providers_of(
     """Put breaker, door, rate and calls around each adapter."""
     breakers = {name: rule.settings.breaker for rule in rules.channels.values() for name in rule.providers}
     handles: list[ProviderHandle] = []
+    known = used(settings, Registry.load())
     for name, adapter in built.items():
-        provider, limits = settings.providers[name], adapter.limits
+        provider, limits = known[name], adapter.limits
         rate = provider.rate or (None if limits.rate is None else Rate.parse(limits.rate))
         pace = None if rate is None else provider_pace(rate)
         batches = _batches(name, adapter, pace, store, clock, log)
@@ -72,7 +102,7 @@ def providers_of(
                 paced_calls=batches is not None and limits.rate_counts_calls,
             ),
         )
-    return Providers(handles, {name: rule.providers for name, rule in rules.channels.items()})
+    return Providers(handles, {rule.name: rule.providers for rule in (*rules.channels.values(), rules.events)})
 
 
 def _batches(name: str, adapter: Channel, pace: Pace | None, store: Store, clock: Clock, log: Any) -> Batches | None:

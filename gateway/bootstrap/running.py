@@ -184,7 +184,7 @@ async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
     if not gateway.settings.database.reveal().startswith("sqlite"):
         loops.append(_follow_clock(gateway))
     if work:
-        loops.append(gateway.upkeep.run())
+        loops += [gateway.upkeep.run(), gateway.relay.run()]
     tasks = [asyncio.create_task(one) for one in loops]
     dispatching = asyncio.create_task(gateway.dispatcher.run()) if work else None
     try:

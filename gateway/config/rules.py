@@ -47,7 +47,7 @@ CHANNELS: Final = ("email", "sms", "slack", "discord", "web_push", "mobile_push"
 """The media the gateway itself speaks of; an adapter from elsewhere may bring another."""
 KEY_LEAST: Final = 32
 """Characters of a bootstrap or signing key; `API.md` promises it of the first."""
-RESERVED_PROVIDERS: Final = frozenset({"simulator"})
+RESERVED_PROVIDERS: Final = frozenset({"simulator", "event-webhooks"})
 """Names in the ledger that are no configured account."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}").fullmatch
 _NAME_WORDS: Final = "A name is made of lower-case letters, digits, hyphens and underscores (at most 63)."

@@ -54,7 +54,7 @@ class Changes:
         if old.status not in RETRYABLE or old.address is None:
             sentence = f"{shown} is {old.status.value}; only what failed can be sent again."
             raise Problem(CONFLICT, sentence, faults=(Fault("", Code.NOT_RETRYABLE, sentence),))
-        if old.channel not in self._rules.channels:
+        if self._rules.of_lane(old.lane) is None:
             sentence = f"{shown} went over {old.channel}, a channel that is configured no more."
             raise Problem(CONFLICT, sentence, faults=(Fault("", Code.NOT_RETRYABLE, sentence),))
         [new_id] = await self._again([old])
@@ -87,7 +87,7 @@ class Changes:
             fresh = [
                 one
                 for one in found
-                if one.address is not None and not one.retried and one.channel in self._rules.channels
+                if one.address is not None and not one.retried and self._rules.of_lane(one.lane) is not None
             ]
             if fresh:
                 made = DeliveryFilter(ids=tuple(await self._again(fresh)))
@@ -99,7 +99,8 @@ class Changes:
         new_ids = self._ids.many(now, len(old))
         rows: dict[UUID, list[DeliveryRow]] = defaultdict(list)
         for id_, one in zip(new_ids, old, strict=True):
-            budget_ms = self._rules.channels[one.channel].retry.budget_s * 1000
+            rule = self._rules.of_lane(one.lane)
+            budget_ms = 0 if rule is None else rule.retry.budget_s * 1000
             rows[one.notification_id].append(
                 DeliveryRow(
                     id=id_,

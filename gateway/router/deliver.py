@@ -32,6 +32,7 @@ from gateway.router import simulate
 from gateway.router.answers import masked
 from gateway.router.batches import Batches
 from gateway.router.compose import Composer, Subject
+from gateway.router.events import EventComposer, Outgoing, endpoint_of
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
 from gateway.router.settle import Done, SenderStop
@@ -63,6 +64,8 @@ class Envelope:
     checked_at: int = 0
     provider: ProviderHandle | None = None
     subject: Subject | None = None
+    event: Outgoing | None = None
+    """What is sent in place of a rendered message, if this carries one of our events."""
     attempts: list[AttemptRow] = field(default_factory=list[AttemptRow])
     notes: list[str] = field(default_factory=list[str])
     on_wire: bool = False
@@ -74,6 +77,11 @@ class Envelope:
     stops: list[SenderStop] = field(default_factory=list[SenderStop])
     tried: str | None = None
     """The provider that was last asked to send it, in this claim."""
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it carries one of our events to an endpoint: nobody's consent is asked for that."""
+        return endpoint_of(self.claim) is not None
 
     @property
     def tries(self) -> int:
@@ -114,6 +122,7 @@ class Deliver:
         rules: Rules,
         providers: Providers,
         composer: Composer,
+        events: EventComposer,
         staging: Staging,
         spending: Spending,
         simulator: Sender,
@@ -128,6 +137,7 @@ class Deliver:
         self._rules = rules
         self._providers = providers
         self._composer = composer
+        self._events = events
         self._staging = staging
         self._spending = spending
         self._simulator = simulator
@@ -137,7 +147,7 @@ class Deliver:
         self._pause = pause
         self._observe = observe
         self._log = log
-        self._retries = {name: RetryRules.of(rule.retry) for name, rule in rules.channels.items()}
+        self._retries = {rule.name: RetryRules.of(rule.retry) for rule in (*rules.channels.values(), rules.events)}
         by_provider = [self._door, self._pace, self._render, self._unstopped, self._spend, self._allow]
         self._provider = onion(by_provider, self._send)
         layers = [self._retry, self._consent, self._collapse, self._in_use, self._recipient_rate]
@@ -146,10 +156,13 @@ class Deliver:
     def envelope(self, claim: Claimed, *, lease_until: Callable[[], int], checked_at: int = 0) -> Envelope:
         """Put a claim into an envelope. Categories and channels that are configured no more fall back to defaults."""
         categories = self._rules.categories
+        channel = self._rules.of_lane(claim.lane)
+        if channel is None:
+            raise AssertionError("a lane without a channel was claimed")
         return Envelope(
             claim=claim,
             category=categories.get(claim.category) or categories[DEFAULT_CATEGORY],
-            channel=self._rules.channels[claim.channel],
+            channel=channel,
             priority=claim.lane.rpartition(":")[2],
             lease_until=lease_until,
             simulated=outcome_of(claim.channel, claim.address) is not None,
@@ -158,7 +171,10 @@ class Deliver:
 
     async def deliver(self, envelope: Envelope) -> Done:
         """Take one delivery through the onion. Raises `Abandoned`; every other failure is a verdict."""
-        verdict = await self._onion(envelope)
+        try:
+            verdict = await self._onion(envelope)
+        finally:
+            self._events.done(envelope.claim)
         handle = envelope.provider
         return Done(
             verdict=verdict,
@@ -229,7 +245,7 @@ class Deliver:
         claim = envelope.claim
         now = self._clock()
         suppression, opted_out = None, False
-        if not envelope.simulated and now - envelope.checked_at > FRESH_MS:
+        if not (envelope.simulated or envelope.is_event) and now - envelope.checked_at > FRESH_MS:
             suppression = await self._store.suppressed(claim.channel, _key(claim))
             if envelope.category.settings.unsubscribe:
                 opted_out = bool(await self._store.opted_out([(claim.channel, _key(claim), envelope.category.name)]))
@@ -368,7 +384,7 @@ class Deliver:
         return await proceed(envelope)
 
     async def _render(self, envelope: Envelope, proceed: Next) -> Verdict:
-        if envelope.subject is None:
+        if envelope.subject is None and not envelope.is_event:
             try:
                 envelope.subject = await self._composer.subject(envelope.claim, envelope.category)
             except LookupError as error:
@@ -380,6 +396,8 @@ class Deliver:
         return await proceed(envelope)
 
     def _made(self, envelope: Envelope) -> Message | Dropped:
+        if envelope.event is not None:
+            return msgspec.structs.replace(envelope.event.message, attempt=envelope.tries + 1)
         subject = envelope.subject
         if subject is None:
             raise AssertionError("rendered before it was read")
@@ -446,6 +464,12 @@ class Deliver:
 
     async def _send(self, envelope: Envelope) -> Verdict:
         """Let staging have the last word, and send: alone, or together with others who are ready now."""
+        if envelope.is_event:
+            # Behind the provider's door: by now it may be known that its endpoint fails.
+            made = await self._events.outgoing(envelope.claim)
+            if not isinstance(made, Outgoing):
+                return made
+            envelope.event = made
         handle = envelope.provider
         if handle is not None and handle.batches is not None and self._leaves(envelope):
             return await self._send_together(envelope, handle.batches)
@@ -497,7 +521,7 @@ class Deliver:
         if handle is None:
             detail = f"no provider is configured for {envelope.claim.channel}"
             return Dropped(status=Status.FAILED, reason=Why.ACCOUNT_PROBLEM, detail=detail)
-        return self._going(envelope, handle.name, allowed)
+        return self._going(envelope, handle.name, _signed(envelope, allowed))
 
     def _going(self, envelope: Envelope, provider: str, message: Message) -> Message:
         envelope.on_wire = True
@@ -597,6 +621,13 @@ def _replacing(envelope: Envelope, message: Message) -> Message:
     if handle is not None and stands is not None and handle.replaces and stands.shown_by == handle.name:
         options["replaces"] = stands.shown_id
     return msgspec.structs.replace(message, options=options)
+
+
+def _signed(envelope: Envelope, message: Message) -> Message:
+    """Hand the adapter the secrets of an endpoint: here, so that no message that is kept or shown ever carries them."""
+    if envelope.event is None:
+        return message
+    return msgspec.structs.replace(message, options={**message.options, "secrets": list(envelope.event.secrets)})
 
 
 def _without_unsubscribing(message: Message) -> Message:

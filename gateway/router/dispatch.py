@@ -398,7 +398,7 @@ def _soon(handle: ProviderHandle, slots: int) -> int:
 
 
 def _lanes(rules: Rules, providers: Providers) -> Iterable[Lane]:
-    for channel, rule in rules.channels.items():
+    for channel, rule in [*rules.channels.items(), (rules.events.name, rules.events)]:
         handles = providers.of(channel)
         slots = rule.settings.slots
         if slots is None:

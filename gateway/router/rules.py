@@ -12,7 +12,10 @@ from typing import Final
 import msgspec
 
 from gateway.config.settings import CategorySettings, ChannelSettings, Environment, RetrySettings, Settings
+from gateway.model.events import EVENT_CATEGORY
 from gateway.model.states import Mode, OnUnknown, Priority, Strategy
+from gateway.router.events import CHANNEL as EVENT_CHANNEL
+from gateway.router.events import RETRY as EVENT_RETRY
 
 DEFAULT_CATEGORY: Final = "default"
 
@@ -20,6 +23,10 @@ _COSTLY: Final = frozenset({"sms"})
 """Channels where a second copy costs money and trust: a lost answer is held there unless somebody says otherwise."""
 
 _BUILT_IN: Final = "email"
+
+EVENT_PROVIDER: Final = "event-webhooks"
+"""The provider that posts our events where no `hook_signed` is configured."""
+EVENT_ADAPTER: Final = "hook_signed"
 
 
 class ChannelRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +60,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     channels: Mapping[str, ChannelRule]
     categories: Mapping[str, CategoryRule]
+    events: ChannelRule
+    """How our events to services are sent: over the channel `webhook`, in lanes and by rules of their own.
+    No caller can name it."""
 
     @classmethod
     def build(cls, settings: Settings) -> Rules:
@@ -61,7 +71,17 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         channels = {name: _channel(name, settings) for name in names}
         categories = {name: _category(name, one) for name, one in settings.categories.items()}
         categories.setdefault(DEFAULT_CATEGORY, _category(DEFAULT_CATEGORY, CategorySettings()))
-        return cls(environment=settings.environment, channels=channels, categories=categories)
+        return cls(
+            environment=settings.environment,
+            channels=channels,
+            categories=categories,
+            events=_events(settings),
+        )
+
+    def of_lane(self, lane: str) -> ChannelRule | None:
+        """Find the rules of a lane's channel; `None` for one that is configured no more."""
+        name = lane.rpartition(":")[0]
+        return self.events if name == EVENT_CATEGORY else self.channels.get(name)
 
     def usable(self, mode: Mode) -> tuple[str, ...]:
         """List the channels that a request without a wish may use.
@@ -80,6 +100,19 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         if configured is not None:
             return configured
         return OnUnknown.HOLD if channel in _COSTLY else OnUnknown.RESEND
+
+
+def _events(settings: Settings) -> ChannelRule:
+    """Let the first configured `hook_signed` post events, the channel's own order first; else one is built in."""
+    signed = [name for name, provider in settings.providers.items() if provider.use == EVENT_ADAPTER]
+    ordered = settings.channels.get(EVENT_CHANNEL, ChannelSettings()).providers
+    chosen = next((name for name in (*ordered, *signed) if name in signed), EVENT_PROVIDER)
+    return ChannelRule(
+        name=EVENT_CATEGORY,
+        settings=ChannelSettings(providers=[chosen], retry=EVENT_RETRY),
+        providers=(chosen,),
+        sender=None,
+    )
 
 
 def _channel(name: str, settings: Settings) -> ChannelRule:

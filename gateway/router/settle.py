@@ -11,12 +11,21 @@ from uuid import UUID
 
 import msgspec
 
-from channels.contract import Accepted, Message, Reason, Rejected, Retry, Unknown
+from channels.contract import Accepted, Blame, Message, Reason, Rejected, Retry, Unknown, blame_of
 from gateway.middleware.contract import Dropped, Held, Kept, Verdict
 from gateway.model.addresses import list_key
 from gateway.model.collapsing import place_of
 from gateway.model.states import FINAL, Status, Why
-from gateway.storage.contract import AttemptRow, CapturedRow, Claimed, Settlement, ShownRow, SuppressionRow
+from gateway.router.events import endpoint_of
+from gateway.storage.contract import (
+    AttemptRow,
+    CapturedRow,
+    Claimed,
+    EndpointReport,
+    Settlement,
+    ShownRow,
+    SuppressionRow,
+)
 
 _DEAD: Final = frozenset({Reason.ADDRESS_DEAD, Reason.COMPLAINED, Reason.OPTED_OUT})
 """Reasons that speak of the address for ever; every other refusal leaves the address alone."""
@@ -153,6 +162,7 @@ def _settlement(
         suppress=suppress,
         shown=shown,
         stops=() if done.redirected else tuple(_stop(claim, one) for one in done.stops),
+        endpoint=_endpoint(claim, done),
         now=now,
     )
 
@@ -169,11 +179,27 @@ def _stop(claim: Claimed, stop: SenderStop) -> SuppressionRow:
     )
 
 
+def _endpoint(claim: Claimed, done: Done) -> EndpointReport | None:
+    """Report how an endpoint of our events took the last attempt.
+
+    A worker that was lost, and a message that nobody would have been sent, say nothing about the endpoint.
+    """
+    id_ = endpoint_of(claim)
+    verdict = done.verdict
+    unsent = isinstance(verdict, Rejected) and blame_of(verdict.reason) is Blame.MESSAGE
+    if id_ is None or done.provider is None or not done.attempts or unsent:
+        return None
+    gone = isinstance(verdict, Rejected) and verdict.reason is Reason.ADDRESS_DEAD
+    return EndpointReport(webhook_id=id_, ok=done.attempts[-1].outcome == "accepted", gone=gone)
+
+
 def _suppression(claim: Claimed, done: Done, verdict: Retry | Rejected, now: int) -> SuppressionRow | None:
     if not isinstance(verdict, Rejected) or verdict.reason not in _DEAD or done.redirected:
         return None
     if verdict.reason is Reason.OPTED_OUT and done.stops:  # of those senders, and of no other
         return None
+    if endpoint_of(claim) is not None:
+        return None  # it is switched off instead, and can be switched on again
     return SuppressionRow(
         channel=claim.channel,
         address=list_key(claim.channel, claim.address),

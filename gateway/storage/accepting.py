@@ -220,8 +220,7 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
     if new:
         collapsed = collapsing.replace(conn, new, max(one.notification.created_at for one in new))
         ledger.record(conn, books, collapsed)
-    ledger.write_completions(conn, books, done)
-    ledger.count(conn, books, entries)
+    ledger.record_planned(conn, books, entries, done)
     return results
 
 
@@ -261,7 +260,7 @@ def add_deliveries(
             entries.append(_entry(row, id_, project, now))
     run(conn, _INSERT_DELIVERIES, deliveries)
     run(conn, _INSERT_QUEUE, queue)
-    ledger.count(conn, books, entries)
+    ledger.record_planned(conn, books, entries, [])
 
 
 def _judged(conn: Connection, acceptances: Sequence[Acceptance], books: Books) -> list[AcceptResult]:

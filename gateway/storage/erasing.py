@@ -134,6 +134,15 @@ PLACES: Final = (
         ),
     ),
     Place(
+        "outbox",
+        ("detail", "about"),
+        By.DELIVERY,
+        Batch(
+            "UPDATE outbox SET detail = NULL, about = NULL FROM v WHERE outbox.delivery_id = v.id RETURNING outbox.id",
+            _DELIVERY,
+        ),
+    ),
+    Place(
         "collapsing",
         ("place",),
         By.DELIVERY,
@@ -231,6 +240,12 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
         *("first_reason", "status", "final", "reason", "provider", "provider_id", "engagement", "due_at"),
         *("deadline_at", "on_unknown", "retry_of", "created_at", "updated_at", "step", "strategy"),
     ),
+    "webhooks": (
+        *("id", "project", "url", "events", "secrets", "enabled", "disabled_reason", "disabled_at", "failures"),
+        *("first_failure_at", "last_failure_at", "last_success_at", "replay_since", "replay_until", "replay_after"),
+        "created_at",
+    ),
+    "outbox": ("id", "webhook_id", "type", "at", "notification_id", "delivery_id", "status", "reason", "replayed"),
     "turns": ("delivery_id", "budget_ms", "look_at"),
     "collapsing": ("delivery_id", "replaced_id", "shown_by", "shown_id"),
     "queue": (
@@ -335,6 +350,10 @@ _STOPPED_SENDERS: Final = Batch(
     _ADDRESS,
 )
 
+_NOTED: Final = Query("SELECT id, about FROM outbox WHERE about IS NOT NULL")
+
+_UNNOTE: Final = Batch("DELETE FROM outbox WHERE id IN (SELECT id FROM v)", columns(id=Kind.ID))
+
 _FORGET: Final = insert_into(
     "forgotten_suppressions",
     columns(hash=Kind.BYTES, channel=Kind.TEXT, reason=Kind.TEXT, source=Kind.TEXT, created_at=Kind.INT),
@@ -434,9 +453,19 @@ def _forget(conn: Connection, addresses: Sequence[Values], books: Books) -> int:
     """Keep of suppressions only a keyed hash of the address; who stopped one sender is left alone by all of them."""
     rows = run(conn, _UNSUPPRESS, addresses)
     stopped = run(conn, _STOPPED_SENDERS, addresses)
+    _unnote(conn, addresses)
     hidden = {books.hide(row[0], list_key(row[0], row[1])): row for row in (*stopped, *rows)}
     run(conn, _FORGET, [(hash_, row[0], row[2], row[3], row[4]) for hash_, row in sorted(hidden.items())])
     return len(rows)
+
+
+def _unnote(conn: Connection, addresses: Sequence[Values]) -> None:
+    """Drop what the outbox has noted of these addresses; it is emptied within seconds, and so never long."""
+    wanted = set(addresses)
+    rows = [(uuid_of(row[0]), _decode(bytes(row[1]))) for row in ask(conn, _NOTED)]
+    run(
+        conn, _UNNOTE, sorted({(id_,) for id_, about in rows if (about.get("channel"), about.get("address")) in wanted})
+    )
 
 
 def _rewrite_requests(conn: Connection, places: Mapping[UUID, set[int]]) -> int:

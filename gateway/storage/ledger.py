@@ -1,7 +1,8 @@
 """What every change of a delivery leaves behind: events, hourly counts, the notification's open count.
 
 Owns the three statements and their order (counts last: their rows are the ones that concurrent transactions share, so
-they are locked for the shortest time). Refuses to know why something changed.
+they are locked for the shortest time; only a project that is listened to has its events noted behind them). Refuses to
+know why something changed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import Connection
 
 from gateway.model.ids import IdSource
 from gateway.model.states import NotificationStatus
+from gateway.storage import outbox
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 
 OPEN: Final = "open"
@@ -24,19 +26,7 @@ OPEN: Final = "open"
 
 HOUR_MS: Final = 3_600_000
 
-_INSERT_EVENTS: Final = insert_into(
-    "events",
-    columns(
-        notification_id=Kind.ID,
-        id=Kind.ID,
-        delivery_id=Kind.ID,
-        type=Kind.TEXT,
-        at=Kind.INT,
-        status=Kind.TEXT,
-        reason=Kind.TEXT,
-        detail=Kind.TEXT,
-    ),
-)
+_INSERT_EVENTS: Final = insert_into("events", outbox.EVENT)
 
 _COUNT: Final = insert_into(
     "counts",
@@ -51,8 +41,10 @@ _COUNT: Final = insert_into(
         count=Kind.INT,
     ),
     "ON CONFLICT (hour, shard, project, channel, provider, status, reason)"
-    " DO UPDATE SET count = counts.count + excluded.count",
+    " DO UPDATE SET count = counts.count + excluded.count"
+    f" RETURNING {outbox.HEARD.format(project='counts.project')}",
 )
+"""Also tells whether any of the projects has an endpoint that may want to hear of this."""
 
 _CLOSE: Final = Batch(
     """
@@ -135,7 +127,9 @@ def record(conn: Connection, books: Books, entries: Sequence[Entry]) -> None:
     completed = close(conn, {id_: (count, at) for id_, (count, at) in closed.items()})
     events += completion_events(books, completed)
     run(conn, _INSERT_EVENTS, events)
-    count(conn, books, (entry for entry in entries if entry.type is None))
+    counted = [entry for entry in entries if entry.type is None]
+    if count(conn, books, counted) or len(counted) < len(entries):
+        outbox.note(conn, events)
 
 
 def close(conn: Connection, closed: dict[UUID, tuple[int, int]]) -> list[tuple[UUID, int]]:
@@ -152,16 +146,33 @@ def completion_events(books: Books, completed: list[tuple[UUID, int]]) -> list[V
 
 def finish(conn: Connection, books: Books, id_: UUID, status: NotificationStatus, at: int) -> None:
     """Write the event of one notification that reached its end."""
-    run(conn, _INSERT_EVENTS, [_of_notification(books, id_, status, at)])
+    events = [_of_notification(books, id_, status, at)]
+    run(conn, _INSERT_EVENTS, events)
+    outbox.note(conn, events)
 
 
 def write_completions(conn: Connection, books: Books, completed: list[tuple[UUID, int]]) -> None:
     """Write `notification.completed` for each."""
-    run(conn, _INSERT_EVENTS, completion_events(books, completed))
+    events = completion_events(books, completed)
+    run(conn, _INSERT_EVENTS, events)
+    outbox.note(conn, events)
 
 
-def count(conn: Connection, books: Books, entries: Iterable[Entry]) -> None:
-    """Add to the hourly counts."""
+def record_planned(
+    conn: Connection,
+    books: Books,
+    entries: Sequence[Entry],
+    completed: list[tuple[UUID, int]],
+) -> None:
+    """Count what was just planned. Its events are derived from the deliveries; what is done at once is written."""
+    done = completion_events(books, completed)
+    run(conn, _INSERT_EVENTS, done)
+    if count(conn, books, entries):
+        outbox.note(conn, [*map(_as_planned, entries), *done])
+
+
+def count(conn: Connection, books: Books, entries: Iterable[Entry]) -> bool:
+    """Add to the hourly counts; answers whether an endpoint may want to hear of what was counted."""
     shard = books.shard()
     numbers = Counter(
         (
@@ -175,7 +186,21 @@ def count(conn: Connection, books: Books, entries: Iterable[Entry]) -> None:
         )
         for entry in entries
     )
-    run(conn, _COUNT, sorted((*key, number) for key, number in numbers.items()))
+    return any(heard for (heard,) in run(conn, _COUNT, sorted((*key, number) for key, number in numbers.items())))
+
+
+def _as_planned(entry: Entry) -> Values:
+    """Write a delivery's first event, which bears the delivery's own id."""
+    return (
+        entry.notification_id,
+        entry.delivery_id,
+        entry.delivery_id,
+        f"delivery.{entry.status}",
+        entry.at,
+        entry.status,
+        entry.reason,
+        entry.detail,
+    )
 
 
 def _of_notification(books: Books, id_: UUID, status: NotificationStatus, at: int) -> Values:

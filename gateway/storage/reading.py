@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, exists, or_, select
 
+from gateway.model.events import EVENT_CATEGORY
 from gateway.model.states import Engagement, Mode, NotificationStatus, OnUnknown, Status, Why
 from gateway.storage.bulk import Batch, Kind, columns, run, uuid_of
 from gateway.storage.contract import (
@@ -142,6 +143,8 @@ def delivery_query(where: DeliveryFilter, page: Page) -> Select[Any]:
     ):
         if wanted is not None:
             query = query.where(column == wanted)
+    if where.ids is None and where.notification_id is None and where.category is None:
+        query = query.where(d.category != EVENT_CATEGORY)
     if where.ids is not None:
         query = query.where(d.id.in_(where.ids))
     if where.statuses is not None:
@@ -199,8 +202,8 @@ def _further(where: NotificationFilter, led_by: Column[UUID]) -> list[ColumnElem
     conditions: list[ColumnElement[bool]] = []
     if where.project is not None:
         conditions.append(n.project == where.project)
-    if where.category is not None:
-        conditions.append(n.category == where.category)
+    # What carries our events to services is nobody's notification, unless somebody asks for it by its category.
+    conditions.append(n.category != EVENT_CATEGORY if where.category is None else n.category == where.category)
     if where.tag is not None and led_by is not TAGS.c.notification_id:
         conditions.append(exists().where(TAGS.c.tag == where.tag, TAGS.c.notification_id == n.id))
     other = DELIVERIES.alias("other")

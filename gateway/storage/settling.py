@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, Status
-from gateway.storage import captured, collapsing, ledger, people, status, suppressions, turns
+from gateway.storage import captured, collapsing, ledger, people, status, suppressions, turns, webhooks
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import AttemptRow, Settlement
 from gateway.storage.ledger import Books
@@ -139,9 +139,11 @@ def _write(
     suppressions.add(
         conn,
         [row for s, _ in ordered for row in (*s.stops, *([] if s.suppress is None else [s.suppress]))],
+        books.ids,
     )
     people.retire(conn, [(row[5], s.suppress) for s, row in ordered if s.suppress is not None])
     collapsing.show(conn, [s.shown for s, _ in ordered if s.shown is not None])
+    webhooks.report(conn, [(s.endpoint, s.now) for s, _ in ordered if s.endpoint is not None])
     due: set[str] = set()
     entries = [_entry(settlement, row) for settlement, row in ordered]
     ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])

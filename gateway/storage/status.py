@@ -400,7 +400,8 @@ def _apply(
             after[id_] = new
             entries.append(_entry(standing, new, change, now))
     _write(conn, before, after, now)
-    beside = suppressions.add(conn, [row for _, row in suppress]) + wishes.hear(conn, words)
+    ids = books.ids
+    beside = suppressions.add(conn, [row for _, row in suppress], ids) + wishes.hear(conn, words, ids)
     people.retire(conn, suppress)
     ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])
     return max(len(entries), beside)

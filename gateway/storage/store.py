@@ -73,6 +73,7 @@ from gateway.storage.providers_verbs import ProviderVerbs
 from gateway.storage.spending_verbs import SpendingVerbs
 from gateway.storage.sqlite import SqliteDatabase
 from gateway.storage.turns_verbs import TurnVerbs
+from gateway.storage.webhooks_verbs import WebhookVerbs
 from gateway.storage.wishes_verbs import WishVerbs
 
 SIMULATOR: Final = "simulator"
@@ -89,7 +90,16 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs, TurnVerbs, CollapseVerbs, WishVerbs, SpendingVerbs):
+class SqlStore(
+    PeopleVerbs,
+    PersonalVerbs,
+    ProviderVerbs,
+    TurnVerbs,
+    CollapseVerbs,
+    WishVerbs,
+    SpendingVerbs,
+    WebhookVerbs,
+):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(
@@ -230,7 +240,7 @@ class SqlStore(PeopleVerbs, PersonalVerbs, ProviderVerbs, TurnVerbs, CollapseVer
 
     async def suppress(self, row: SuppressionRow) -> bool:
         """Put an address on the list."""
-        return await self._db.write(lambda conn: suppressions.add(conn, [row])) > 0
+        return await self._db.write(lambda conn: suppressions.add(conn, [row], self._books.ids)) > 0
 
     async def unsuppress(self, channel: str, address: str) -> bool:
         """Take an address off the list."""

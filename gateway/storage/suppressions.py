@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select, tuple_
 
+from gateway.model.ids import IdSource
 from gateway.model.states import Why
-from gateway.storage import wishes
+from gateway.storage import outbox, wishes
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, insert_into, run
 from gateway.storage.contract import SuppressionRow
 from gateway.storage.contract.wishes import Scope, Wish
@@ -32,7 +33,7 @@ _INSERT: Final = insert_into(
         detail=Kind.TEXT,
         created_at=Kind.INT,
     ),
-    "ON CONFLICT (channel, address) DO NOTHING RETURNING channel, address",
+    f"ON CONFLICT (channel, address) DO NOTHING RETURNING channel, address, {outbox.HEARD_BY_ANYBODY}",
 )
 
 _FIND: Final = Batch(
@@ -59,15 +60,20 @@ _REMOVE_FORGOTTEN: Final = Query("DELETE FROM forgotten_suppressions WHERE hash 
 _REMOVE: Final = Query("DELETE FROM suppressions WHERE channel = $1 AND address = $2 RETURNING channel")
 
 
-def add(conn: Connection, rows: Sequence[SuppressionRow]) -> int:
-    """Put addresses on the list; the older row of one that is there stays. Answers how many are new."""
-    of_senders = wishes.hear(conn, [_word(row.sender, row) for row in rows if row.sender is not None])
+def add(conn: Connection, rows: Sequence[SuppressionRow], ids: IdSource) -> int:
+    """Put addresses on the list; the older row of one that is there stays. Answers how many are new.
+
+    The event that a new one makes gets its id from `ids`.
+    """
+    of_senders = wishes.hear(conn, [_word(row.sender, row) for row in rows if row.sender is not None], ids)
     first = {(row.channel, row.address): row for row in reversed(rows) if row.sender is None}
     values = [
         (row.channel, row.address, row.reason, row.source, row.detail, row.created_at)
         for _, row in sorted(first.items())
     ]
-    return len(run(conn, _INSERT, values)) + of_senders
+    new = run(conn, _INSERT, values)
+    outbox.note_suppressions(conn, [first[channel, address] for channel, address, heard in new if heard], ids)
+    return len(new) + of_senders
 
 
 def remove(conn: Connection, channel: str, address: str, *, books: Books) -> bool:

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select, tuple_
 
+from gateway.model.ids import IdSource
 from gateway.model.states import Why
-from gateway.storage import opt_outs
+from gateway.storage import opt_outs, outbox
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, insert_into, run
 from gateway.storage.contract import OptOutRow, SuppressionRow
 from gateway.storage.contract.wishes import Place, Scope, Stop, Wish, later, place_of
@@ -66,8 +67,8 @@ _LIFT: Final = Query(
 )
 
 
-def hear(conn: Connection, words: Sequence[Wish]) -> int:
-    """Take words in; answers how many changed whether something may be sent."""
+def hear(conn: Connection, words: Sequence[Wish], ids: IdSource) -> int:
+    """Take words in; answers how many changed whether something may be sent. A stopped sender's event gets its id."""
     rows = run(conn, _LOCK, sorted({place_of(word) for word in words}))
     before: dict[Place, Wish] = {place_of(wish): wish for wish in map(_wish, rows)}
     after = dict(before)
@@ -79,6 +80,8 @@ def hear(conn: Connection, words: Sequence[Wish]) -> int:
     run(conn, _WRITE, [_values(wish) for wish in written])
     turned = [wish for wish in written if wish.stopped != _was_stopped(before.get(place_of(wish)))]
     _opt(conn, [wish for wish in turned if wish.scope is Scope.CATEGORY])
+    stops = [wish for wish in turned if wish.scope is Scope.SENDER and wish.stopped]
+    outbox.note_suppressions(conn, [_suppression(wish) for wish in stops], ids)
     return len(turned)
 
 
@@ -124,6 +127,18 @@ def listing(
         )
         for row in conn.execute(query)
     ]
+
+
+def _suppression(wish: Wish) -> SuppressionRow:
+    return SuppressionRow(
+        channel=wish.channel,
+        address=wish.address,
+        sender=wish.name,
+        reason=Why.OPTED_OUT,
+        source=wish.source,
+        detail=wish.detail,
+        created_at=wish.at,
+    )
 
 
 def _was_stopped(before: Wish | None) -> bool:

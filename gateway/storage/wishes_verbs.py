@@ -8,6 +8,7 @@ from typing import Final
 from gateway.storage import wishes
 from gateway.storage.contract.wishes import Stop, Wish
 from gateway.storage.database import Database, Verb
+from gateway.storage.ledger import Books
 
 _STOPPED: Final[Verb[Collection[Stop], set[Stop]]] = Verb("stopped", wishes.stopped)
 
@@ -16,10 +17,11 @@ class WishVerbs:
     """Satisfies `contract.WishStore` for a store that has a database."""
 
     _db: Database
+    _books: Books
 
     async def hear(self, words: Sequence[Wish]) -> int:
         """Take words in."""
-        return await self._db.write(lambda conn: wishes.hear(conn, words)) if words else 0
+        return await self._db.write(lambda conn: wishes.hear(conn, words, self._books.ids)) if words else 0
 
     async def stopped(self, asked: Collection[Stop]) -> Collection[Stop]:
         """Tell which senders an address stopped."""

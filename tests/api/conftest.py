@@ -84,6 +84,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,
             unsubscribe_links=gateway.unsubscribe_links,
+            webhooks=gateway.webhooks,
             reports=gateway.reports,
             clock=gateway.clock,
             ids=gateway.id_source,

@@ -177,6 +177,25 @@ def test_configured_networks_and_ports_pass():
     assert guard.check_url("https://localhost/") is not None
 
 
+def test_a_network_that_was_named_may_be_called_without_tls_where_that_is_allowed():
+    guard = Guard(allow_private=("10.1.0.0/16", "fd00::/8"), plain_private=True)
+    for good in ("http://10.1.2.3:8080/hook", "https://10.1.2.3:8443/", "http://[fd00::1]:9000/", "http://10.1.2.3/"):
+        assert guard.check_url(good) is None, good
+    for bad in (
+        "http://10.2.2.3:8080/",
+        "http://127.0.0.1:8080/",
+        "http://8.8.8.8/",
+        "https://8.8.8.8:8443/",
+        "http://hooks.example.com/",
+        "http://10.1.2.3.example.com/",
+        "http://[::ffff:10.1.2.3]/",
+        "http://167838211:8080/",
+        "ftp://10.1.2.3/",
+        "http://8.8.8.8@10.1.2.3/",
+    ):
+        assert guard.check_url(bad) is not None, bad
+
+
 # --- what is resolved -----------------------------------------------------------------------------------------------
 
 

@@ -33,12 +33,14 @@ from gateway.router.caller import Caller
 from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver, Envelope
 from gateway.router.dispatch import Callers, Dispatcher
+from gateway.router.events import EventComposer
 from gateway.router.gate import Gate
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
 from gateway.router.simulate import Simulator
 from gateway.router.spending import Spending
+from gateway.router.vault import Vault
 from gateway.storage.contract import Claimed, DeliveryView, Lease, Settlement
 from gateway.storage.store import SqlStore
 from tests.support.clock import StandingClock
@@ -230,6 +232,7 @@ async def _assemble(
             sender="Shop <shop@example.com>",
             destinations={},
         ),
+        events=EventComposer(store=store, vault=Vault([b"secret"]), clock=clock, random=lambda: 0.0),
         staging=Staging(settings.environment, settings.staging),
         simulator=Simulator(store, clock, IdSource()),
         clock=clock,

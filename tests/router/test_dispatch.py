@@ -376,7 +376,8 @@ async def test_a_due_time_wakes_the_dispatcher_before_its_poll(tmp_path):
 
 async def test_lanes_are_those_of_the_channel_by_priority(tmp_path):
     async with house(tmp_path, Scripted()) as place:
-        assert set(place.dispatcher.in_hand()) == {f"email:{priority}" for priority in Priority}
+        channels = ("email", "_events")
+        assert set(place.dispatcher.in_hand()) == {f"{name}:{one}" for name in channels for one in Priority}
 
 
 async def test_a_slow_rate_takes_on_no_more_than_can_go_soon_and_a_stop_wastes_little_of_it(tmp_path):

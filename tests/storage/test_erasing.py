@@ -25,6 +25,7 @@ from gateway.storage.contract import (
     Page,
     Stored,
     UserPut,
+    WebhookRow,
 )
 from gateway.storage.contract.wishes import Scope, Wish
 from gateway.storage.schema import METADATA
@@ -121,6 +122,9 @@ class Told:
     async def fill(self) -> dict[str, UUID]:
         """Store something in every table that can speak of a person."""
         store, rows = self.store, self.rows
+        now = rows.clock.now
+        listening = {"project": "default", "url": "https://shop.example.com/", "events": ("*",), "secrets": b"sealed"}
+        await store.add_webhook(WebhookRow(id=rows.ids.new(now), created_at=now, **listening), most=5)
         await store.put_users([person(), person("bob", "bob@example.com")])
         to_ada = {"user": f"user-{CANARY}", "email": ADDRESS}
         sent = self.delivery()

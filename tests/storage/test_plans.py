@@ -20,6 +20,7 @@ from gateway.storage import (
     erasing,
     figures,
     ledger,
+    outbox,
     pacing,
     people,
     providers,
@@ -29,6 +30,7 @@ from gateway.storage import (
     telling,
     turns,
     upkeep,
+    webhooks,
 )
 from gateway.storage import status as reports
 from gateway.storage.bulk import Batch, Kind, Query
@@ -37,8 +39,9 @@ from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import LANE, Clock, Rows
 
-SMALL = {"api_keys", "template_versions", "counts", "forgotten_suppressions"}
-"""Tables that stay small, of which a planner may read the whole; of the last one only whether it has a row is asked."""
+SMALL = {"api_keys", "template_versions", "counts", "forgotten_suppressions", "webhooks", "outbox"}
+"""Tables that stay small, of which a planner may read the whole; of the forgotten ones only whether there is
+a row is asked, and the outbox is emptied within seconds."""
 
 BATCHES: dict[str, Batch] = (
     {
@@ -50,6 +53,7 @@ BATCHES: dict[str, Batch] = (
             collapsing,
             erasing,
             ledger,
+            outbox,
             pacing,
             people,
             providers,
@@ -59,13 +63,14 @@ BATCHES: dict[str, Batch] = (
             suppressions,
             telling,
             turns,
+            webhooks,
         )
         for name, statement in vars(module).items()
         if isinstance(statement, Batch) and "POSTGRES" not in name
     }
     | {
         f"upkeep_{place}": statement
-        for place, statement in enumerate([*upkeep._BLANK, *upkeep._DELETE, upkeep._FINALISE])
+        for place, statement in enumerate([*upkeep._BLANK, *upkeep._DELETE, upkeep._FINALISE, *outbox._REPLAY])
     }
     | {f"place_{number}_{place.table}": place.statement for number, place in enumerate(erasing.PLACES)}
 )

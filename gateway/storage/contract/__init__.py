@@ -31,6 +31,7 @@ from gateway.storage.contract.rows import (
     DeliveryFilter,
     DeliveryRow,
     DeliveryView,
+    EndpointReport,
     EventView,
     ForUser,
     Gone,
@@ -62,6 +63,7 @@ from gateway.storage.contract.rows import (
 from gateway.storage.contract.spending import Spend, SpendingStore
 from gateway.storage.contract.store import Store
 from gateway.storage.contract.turns import TurnStore
+from gateway.storage.contract.webhooks import MakeDelivery, NotedEvent, OutboxState, WebhookRow, WebhookStore
 from gateway.storage.contract.wishes import Scope, Stop, Wish, WishStore
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
+    "EndpointReport",
     "Erased",
     "EventView",
     "ForUser",
@@ -90,11 +93,14 @@ __all__ = [
     "LaneDepth",
     "Latest",
     "Lease",
+    "MakeDelivery",
+    "NotedEvent",
     "NotificationFilter",
     "NotificationRow",
     "NotificationView",
     "OptOut",
     "OptOutRow",
+    "OutboxState",
     "PaceUse",
     "Page",
     "PeopleStore",
@@ -129,6 +135,8 @@ __all__ = [
     "UserKept",
     "UserPut",
     "UserRow",
+    "WebhookRow",
+    "WebhookStore",
     "Wish",
     "WishStore",
 ]

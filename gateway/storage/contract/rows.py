@@ -264,6 +264,14 @@ class OptOutRow(Row, frozen=True, kw_only=True):
     created_at: int
 
 
+class EndpointReport(Row, frozen=True, kw_only=True):
+    """How an endpoint of our events took an attempt; `gone`: it said that it wants no more, ever."""
+
+    webhook_id: UUID
+    ok: bool
+    gone: bool = False
+
+
 class Settlement(Row, frozen=True, kw_only=True):
     """What becomes of a claimed delivery. Written only while `token` is still the queue's.
 
@@ -288,6 +296,7 @@ class Settlement(Row, frozen=True, kw_only=True):
     shown: ShownRow | None = None
     stops: tuple[SuppressionRow, ...] = ()
     """Senders that may write to the address no more, whatever became of the delivery."""
+    endpoint: EndpointReport | None = None
     now: int
 
 

@@ -44,10 +44,21 @@ from gateway.storage.contract.rows import (
 )
 from gateway.storage.contract.spending import SpendingStore
 from gateway.storage.contract.turns import TurnStore
+from gateway.storage.contract.webhooks import WebhookStore
 from gateway.storage.contract.wishes import WishStore
 
 
-class Store(PeopleStore, PersonalStore, ProviderStore, TurnStore, CollapseStore, WishStore, SpendingStore, Protocol):
+class Store(
+    PeopleStore,
+    PersonalStore,
+    ProviderStore,
+    TurnStore,
+    CollapseStore,
+    WishStore,
+    SpendingStore,
+    WebhookStore,
+    Protocol,
+):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

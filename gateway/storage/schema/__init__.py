@@ -31,6 +31,7 @@ from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
 from gateway.storage.schema.spending import SPENDING
 from gateway.storage.schema.turns import TURNS
+from gateway.storage.schema.webhooks import OUTBOX, WEBHOOKS
 from gateway.storage.schema.wishes import WISHES
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "METADATA",
     "NOTIFICATIONS",
     "OPT_OUTS",
+    "OUTBOX",
     "PACING",
     "PROVIDER_REPORTS",
     "PROVIDER_SWITCHES",
@@ -61,5 +63,6 @@ __all__ = [
     "TEMPLATES",
     "TURNS",
     "USERS",
+    "WEBHOOKS",
     "WISHES",
 ]

@@ -16,14 +16,12 @@ from gateway.errors import Code, Fault, invalid, not_found
 from gateway.model.addresses import locale_fault
 from gateway.model.requests import Request
 from gateway.model.states import Scope
-from gateway.render.renderer import Person, RenderFailed
+from gateway.render.renderer import Person, RenderFailed, channels_of
 from gateway.render.source import CONTENT_KEY, Variable
 from gateway.render.template import Template
 from gateway.router.answers import Answer, Listing
 
 _TAG: Final = "Templates"
-_EVERYWHERE: Final = "email"
-"""What a template without parts for any channel is previewed on."""
 _READERS: Final = (Scope.READ, Scope.MANAGE, Scope.SEND)
 
 
@@ -120,13 +118,12 @@ async def preview(context: ApiContext, call: Call[NoQuery, PreviewRequest]) -> R
         faults.append(Fault("locale", Code.INVALID, said))
     if faults:
         raise invalid(faults)
-    channels = template.channels or (_EVERYWHERE,)
     return json_reply(
         PreviewAnswer(
             key=template.key,
             version=template.version,
             locale=context.renderer.locale_for(template, body.locale),
-            channels={channel: _preview(context, template, channel, body) for channel in channels},
+            channels={channel: _preview(context, template, channel, body) for channel in channels_of(template)},
         ),
     )
 

@@ -50,16 +50,33 @@ _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PART = re.compile(r"(?P<channel>[a-z][a-z0-9_]*)(\.(?P<slot>[a-z_]+))?\.(?P<medium>txt|html|md|json)")
 
 Medium = Literal["txt", "html", "md", "json"]
-Slot = Literal["subject", "text", "html", "data", "body", "url", "image_url"]
+Slot = Literal["subject", "text", "html", "data", "body", "url", "image_url", "actions"]
 
 _GENERIC: Final[dict[str, Slot]] = {
     "title.txt": "subject",
     "body.md": "body",
     "url.txt": "url",
     "image_url.txt": "image_url",
+    "actions.json": "actions",
 }
 _PLAIN_SLOT: Final[dict[str, Slot]] = {"txt": "text", "html": "html", "json": "data", "md": "body"}
 _HEADLINES: Final = frozenset({"subject", "title"})
+
+MEDIA: Final = (
+    "email",
+    "slack",
+    "discord",
+    "teams",
+    "telegram",
+    "sms",
+    "web_push",
+    "mobile_push",
+    "inbox",
+    "webhook",
+)
+"""The channels a template is checked and previewed on, whatever it has parts for: none of them may show nothing."""
+SHARED: Final = {"web_push": "push", "mobile_push": "push"}
+"""Channels that read the same few words: their parts may be written once, `push.title.txt` and `push.txt`."""
 
 
 class TemplateFault(msgspec.Struct, frozen=True):
@@ -166,10 +183,9 @@ def part_name(filename: str) -> PartName | None:
     if filename in _GENERIC:
         return PartName("", _GENERIC[filename], medium)
     if found["slot"] is None:
-        named = _PLAIN_SLOT[medium]
-        return (
-            None if filename.split(".", 1)[0] in {"title", "body", "url"} else PartName(found["channel"], named, medium)
-        )
+        lost = filename.split(".", 1)[0] in {"title", "body", "url", "image_url", "actions"}
+        lost = lost or (found["channel"] in SHARED.values() and medium == "json")  # their structures differ
+        return None if lost else PartName(found["channel"], _PLAIN_SLOT[medium], medium)
     return PartName(found["channel"], "subject", "txt") if found["slot"] in _HEADLINES and medium == "txt" else None
 
 

@@ -21,7 +21,9 @@ from gateway.render.sandbox import Workshop
 from gateway.render.source import (
     CONTENT_HTML,
     CONTENT_TEXT,
+    MEDIA,
     RESERVED,
+    SHARED,
     WORDS,
     Manifest,
     Slot,
@@ -84,7 +86,7 @@ class Template:
         self.variables: tuple[Variable, ...] = manifest.variables
         self.locales: tuple[str, ...] = tuple(sorted(parts))
         self.channels: tuple[str, ...] = tuple(
-            sorted({channel for own in parts.values() for channel, _ in own if channel})
+            sorted({each for own in parts.values() for channel, _ in own if channel for each in _members(channel)})
         )
         self.layout = layout
         self.words = words
@@ -100,8 +102,12 @@ class Template:
         return f"Template({self.key!r}, {self.version[:15]}…)"
 
     def face(self, locale: str, channel: str) -> Mapping[Slot, Part]:
-        """List the parts `channel` has of its own in `locale` (one of `locales`), or in its language at large."""
-        return self._faces(locale, channel)
+        """List the parts `channel` has of its own in `locale` (one of `locales`), or in its language at large.
+
+        A channel's own come before those it shares with its like.
+        """
+        own = self._faces(locale, channel)
+        return own if channel not in SHARED or "data" in own else {**self._faces(locale, SHARED[channel]), **own}
 
     def generic(self, locale: str) -> Mapping[Slot, Part]:
         """List the parts for every channel that has none of its own."""
@@ -163,15 +169,29 @@ def compile_template(
 
 
 def warnings_of(template: Template) -> list[TemplateFault]:
-    """List what is no fault and still worth a look: declared variables that no part uses."""
+    """List what is no fault and still worth a look: variables that no part uses, channels that nobody here serves."""
+    strange = [
+        TemplateFault(
+            template.key,
+            f"the channel {channel!r} is none of the gateway's own: is the part's name right?",
+            severity="warning",
+        )
+        for channel in template.channels
+        if channel not in MEDIA
+    ]
     texts = [text for path, text in template.source.files.items() if not path.endswith(".toml")]
-    return [
+    return strange + [
         TemplateFault(
             f"{template.key}/template.toml", f"the variable {variable.name!r} is never used", severity="warning"
         )
         for variable in template.variables
         if not any(re.search(rf"\b{variable.name}\b", text) for text in texts)
     ]
+
+
+def _members(channel: str) -> list[str]:
+    """List the channels that a part's name speaks of: `push` of both kinds of push."""
+    return [each for each, shared in SHARED.items() if shared == channel] or [channel]
 
 
 def _family(locale: str) -> list[str]:

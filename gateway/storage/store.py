@@ -63,6 +63,7 @@ from gateway.storage.contract import (
     UpkeepRules,
 )
 from gateway.storage.database import Database, OnBatch, Verb, unheard
+from gateway.storage.edits_verbs import EditVerbs
 from gateway.storage.ledger import Books
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.providers_verbs import ProviderVerbs
@@ -82,7 +83,7 @@ _COUNT_SHARE: Final = 20
 Asked = tuple[UUID, str, bytes, int]
 
 
-class SqlStore(ProviderVerbs):
+class SqlStore(EditVerbs, ProviderVerbs):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
     def __init__(

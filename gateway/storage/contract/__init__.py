@@ -4,6 +4,7 @@ Owns the rows and the promise of each verb. Refuses to know SQL, HTTP or any cha
 here; what stands in which file is the contract's own affair.
 """
 
+from gateway.storage.contract.edits import EditedRow, EditRow, EditStore
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
 from gateway.storage.contract.providers import PaceUse, ProviderReport, ProviderStore, ProviderSwitch
 from gateway.storage.contract.rows import (
@@ -56,6 +57,9 @@ __all__ = [
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
+    "EditRow",
+    "EditStore",
+    "EditedRow",
     "EventView",
     "Idempotency",
     "KeyReused",

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from gateway.storage.contract.edits import EditStore
 from gateway.storage.contract.providers import ProviderStore
 from gateway.storage.contract.rows import (
     Acceptance,
@@ -41,7 +42,7 @@ from gateway.storage.contract.rows import (
 )
 
 
-class Store(ProviderStore, Protocol):
+class Store(EditStore, ProviderStore, Protocol):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
 
     # life

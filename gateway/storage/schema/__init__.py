@@ -6,6 +6,7 @@ PostgreSQL no index mentions a column that `deliveries` changes, so that every s
 """
 
 from gateway.storage.schema.columns import METADATA
+from gateway.storage.schema.edits import EDITED_TEMPLATES, TEMPLATE_EDITS
 from gateway.storage.schema.messages import (
     ATTACHMENTS,
     ATTEMPTS,
@@ -35,6 +36,7 @@ __all__ = [
     "CAPTURED",
     "COUNTS",
     "DELIVERIES",
+    "EDITED_TEMPLATES",
     "EVENTS",
     "IDEMPOTENCY",
     "KEYS",
@@ -50,4 +52,5 @@ __all__ = [
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",
+    "TEMPLATE_EDITS",
 ]

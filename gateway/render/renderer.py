@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
+from jinja2 import Template as Compiled
 from markupsafe import Markup
 
 from channels.contract import Content
@@ -133,18 +134,25 @@ class Renderer:
 
         Answers what failed, what a service would refuse and what fits its medium badly.
         """
+        return [fault for template in self.templates() for fault in self.try_template(template)]
+
+    def try_template(self, template: Template) -> list[TemplateFault]:
+        """Try one; nothing for a template whose required variables have no examples."""
         faults: dict[TemplateFault, None] = {}
-        for template in self.templates():
-            data = template.examples()
-            if data is None:
-                continue
-            needed = {one.name: data[one.name] for one in template.variables if one.required}
-            cases = {"with its examples": data} | ({} if needed == data else {"with what it needs alone": needed})
-            for locale in template.locales:
-                for channel in channels_of(template):
-                    for case, given in cases.items():
-                        faults |= dict.fromkeys(self._try(template, locale, channel, given, case))
+        data = template.examples()
+        if data is None:
+            return []
+        needed = {one.name: data[one.name] for one in template.variables if one.required}
+        cases = {"with its examples": data} | ({} if needed == data else {"with what it needs alone": needed})
+        for locale in template.locales:
+            for channel in channels_of(template):
+                for case, given in cases.items():
+                    faults |= dict.fromkeys(self._try(template, locale, channel, given, case))
         return list(faults)
+
+    def compile(self, source: TemplateSource) -> Template:
+        """Compile a version without making it known. Raises `TemplateBroken`."""
+        return compile_template(source, self._workshop, self._default_locale, inline_source=self._inline_source)
 
     def _try(
         self, template: Template, locale: str, channel: str, data: Mapping[str, Any], case: str
@@ -204,7 +212,7 @@ class Renderer:
         """Make a version known (one from the database). Raises `TemplateBroken`."""
         template = self.find(source.version)
         if template is None:
-            template = compile_template(source, self._workshop, self._default_locale, inline_source=self._inline_source)
+            template = self.compile(source)
             self._known[source.version] = template
             while len(self._known) > self._most_versions:
                 self._known.popitem(last=False)
@@ -465,7 +473,10 @@ class Renderer:
         return inline_whole(html) if part.whole_inline else html
 
     def _run(self, scene: _Scene, part: Part) -> str:
-        return self._workshop.run(part.compiled, scene.values, scene.spoken, scene.zone, _whose(scene))
+        compiled = part.compiled
+        if isinstance(compiled, Compiled):
+            return self._workshop.run(compiled, scene.values, scene.spoken, scene.zone, _whose(scene))
+        return compiled.run(scene.values, scene.spoken, scene.zone, _whose(scene))
 
 
 def channels_of(template: Template) -> list[str]:

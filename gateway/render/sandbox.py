@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from babel import Locale
@@ -34,6 +34,9 @@ from gateway.render.ledger import Ledger
 from gateway.render.markup import prepare
 from gateway.render.source import Medium
 from gateway.render.styles import Sheet
+
+if TYPE_CHECKING:
+    from gateway.render.liquid import Liquid
 
 _UNWANTED_FILTERS: Final = (
     "safe",  # would let data write HTML
@@ -239,12 +242,22 @@ class Workshop:
     def __init__(self, environment_globals: Mapping[str, Any]) -> None:
         self.turn = Turn()
         self.ledger = Ledger()
+        self._liquid: Liquid | None = None
         self._inspections: dict[str, Inspection] = {}
         self._sheets: dict[str, Sheet] = {}
         self._prepared: dict[tuple[str, str | None], str] = {}
         self._globals = dict(environment_globals)
         media: tuple[Medium, ...] = ("txt", "html", "md", "json")
         self._environments = {medium: self._build(medium) for medium in media}
+
+    @property
+    def liquid(self) -> Liquid:
+        """The sandbox of templates edited through the API: made when there is one."""
+        if self._liquid is None:
+            from gateway.render.liquid import Liquid  # noqa: PLC0415 - most start without an edited template
+
+            self._liquid = Liquid(self.turn, self.ledger, self._globals)
+        return self._liquid
 
     def _build(self, medium: Medium) -> Sandbox:
         environment = Sandbox(

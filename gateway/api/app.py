@@ -26,6 +26,7 @@ from gateway.api import (
     providers,
     running,
     suppressions,
+    template_edits,
     templates,
     unsubscribe,
 )
@@ -53,6 +54,7 @@ def operations(bodies: Bodies = BUILT_IN) -> tuple[Operation, ...]:
         *captured.operations(),
         *callbacks.OPERATIONS,
         *templates.OPERATIONS,
+        *template_edits.OPERATIONS,
         *suppressions.OPERATIONS,
         *keys.OPERATIONS,
         *figures.OPERATIONS,

@@ -40,6 +40,7 @@ from gateway.render import source
 from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
 from gateway.router.attending import Attending
+from gateway.router.catalogue import Catalogue
 from gateway.router.changes import Changes
 from gateway.router.checking import Checking
 from gateway.router.compose import Composer
@@ -66,6 +67,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     store: SqlStore
     renderer: Renderer
+    catalogue: Catalogue
     providers: Providers
     accepting: Accepting
     explaining: Explaining
@@ -203,7 +205,9 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         callers=callers,
         log=log,
     )
-    resolver = Resolver(rules=rules, renderer=renderer, limits=settings.limits, senders=_senders(settings))
+    catalogue = Catalogue(renderer=renderer, store=store, log=log)
+    await catalogue.refresh()
+    resolver = Resolver(rules=rules, catalogue=catalogue, limits=settings.limits, senders=_senders(settings))
     room = Room(store, settings.limits.waiting, log)
     accepting = Accepting(
         store=store,
@@ -235,6 +239,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         settings=settings,
         store=store,
         renderer=renderer,
+        catalogue=catalogue,
         providers=providers,
         accepting=accepting,
         explaining=explaining,
@@ -368,6 +373,7 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             attending=gateway.attending,
             checking=gateway.checking,
             renderer=gateway.renderer,
+            catalogue=gateway.catalogue,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,

@@ -28,7 +28,7 @@ from gateway.render.source import (
     part_name,
 )
 
-_MOST_CHARS: Final = 512 * 1024
+_MOST_CHARS: Final = 256 * 1024
 """Characters all parts together may have: far above any real template, and below what one body carries."""
 _SHORT: Final = {"body": "body.md", "actions": "actions.json"}
 """Generic parts that are no plain text; every other `.txt` may be left out."""
@@ -43,7 +43,7 @@ class EditedVariable(Request, frozen=True, kw_only=True):
     example: Any = None
 
 
-PartText = Annotated[str, Meta(max_length=262_144)]
+PartText = Annotated[str, Meta(max_length=131_072)]
 
 
 class Edit(Request, frozen=True, kw_only=True):

@@ -24,6 +24,15 @@ _PRIVATE: Final = str.maketrans("", "", "\ue000\ue001\ue002\ue003")
 
 _SAID: Final = frozenset({"text", "title", "body", "content", "description", "value", "caption"})
 _MOST_ACTIONS: Final = 25
+_LABEL_CHARS: Final = 80
+"""As in a `content` request."""
+
+
+class _Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As a template writes it: data may leave either empty, or make a label longer than buttons are."""
+
+    label: str
+    url: str
 
 
 def structure(rendered: str, ledger: Ledger, channel: str) -> dict[str, Any]:
@@ -38,17 +47,18 @@ def structure(rendered: str, ledger: Ledger, channel: str) -> dict[str, Any]:
 
 
 def actions(rendered: str, ledger: Ledger) -> tuple[Action, ...]:
-    """Read the rendered part `actions.json`: a list of `{"label", "url"}`. Raises `Refused`."""
+    """Read the rendered part `actions.json`: a list of `{"label", "url"}`. Raises `Refused`.
+
+    One without an address is left out, one without a label shows its address.
+    """
     tree = weave("", _tree(rendered, ledger))
     try:
-        found = msgspec.convert(tree, list[Action])
+        found = [one for one in msgspec.convert(tree, list[_Action]) if one.url.strip()]
     except msgspec.ValidationError:
         raise Refused("the result is no list of objects with a label and a url") from None
     if len(found) > _MOST_ACTIONS:
         raise Refused(f"there are more than {_MOST_ACTIONS} actions")
-    for one in found:
-        link(one.url)
-    return tuple(found)
+    return tuple(Action(label=(one.label.strip() or one.url)[:_LABEL_CHARS], url=link(one.url)) for one in found)
 
 
 def _tree(rendered: str, ledger: Ledger) -> Any:

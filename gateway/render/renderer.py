@@ -134,20 +134,24 @@ class Renderer:
 
         Answers what failed, what a service would refuse and what fits its medium badly.
         """
-        return [fault for template in self.templates() for fault in self.try_template(template)]
+        return [
+            fault
+            for template in self.templates()
+            for locale in template.locales
+            for fault in self.try_locale(template, locale)
+        ]
 
-    def try_template(self, template: Template) -> list[TemplateFault]:
-        """Try one; nothing for a template whose required variables have no examples."""
+    def try_locale(self, template: Template, locale: str) -> list[TemplateFault]:
+        """Try one in one locale; nothing for a template whose required variables have no examples."""
         faults: dict[TemplateFault, None] = {}
         data = template.examples()
         if data is None:
             return []
         needed = {one.name: data[one.name] for one in template.variables if one.required}
         cases = {"with its examples": data} | ({} if needed == data else {"with what it needs alone": needed})
-        for locale in template.locales:
-            for channel in channels_of(template):
-                for case, given in cases.items():
-                    faults |= dict.fromkeys(self._try(template, locale, channel, given, case))
+        for channel in channels_of(template):
+            for case, given in cases.items():
+                faults |= dict.fromkeys(self._try(template, locale, channel, given, case))
         return list(faults)
 
     def compile(self, source: TemplateSource) -> Template:

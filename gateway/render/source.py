@@ -46,7 +46,7 @@ RESERVED: Final = frozenset(
 )
 """Names every template may use without declaring them, so no variable can take them."""
 
-_KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PART = re.compile(r"(?P<channel>[a-z][a-z0-9_]*)(\.(?P<slot>[a-z_]+))?\.(?P<medium>txt|html|md|json)")
@@ -287,7 +287,7 @@ class _Reader:
     def template(self, home: Path) -> TemplateSource | None:
         before = len(self.faults)
         key = home.name
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             self._fault(key, "a template's folder is named in lower-case letters, digits, '.', '_' and '-'")
             return None
         files = self._own_files(home)

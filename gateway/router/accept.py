@@ -153,13 +153,14 @@ class Accepting:
         now = self._clock()
         results: list[Answered | Problem | None] = [None] * len(items)
         asked: dict[int, _Asked] = {}
+        await self._resolver.prepare(caller.project, *(item[0] for item in items if not isinstance(item, Problem)))
         for index, item in enumerate(items):
             if isinstance(item, Problem):
                 results[index] = item
                 continue
             request, body = item
             try:
-                resolved = self._resolver.resolve(request, caller.mode)
+                resolved = self._resolver.resolve(request, caller.mode, caller.project)
             except Problem as problem:
                 results[index] = problem
             else:
@@ -182,7 +183,8 @@ class Accepting:
             before = await self._store.recall(caller.key_id, idempotency_key, _hash(body), now)
             if isinstance(before, (Replayed, KeyReused)):
                 return _replay(before)
-        resolved = self._resolver.resolve(request, caller.mode)
+        await self._resolver.prepare(caller.project, request)
+        resolved = self._resolver.resolve(request, caller.mode, caller.project)
         asked = _Asked(request=request, key=idempotency_key, body=body, resolved=resolved)
         [answered] = await self._keep(caller, [asked], now)
         if isinstance(answered, Problem):

@@ -17,6 +17,7 @@ from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging
 from gateway.model.requests import SendRequest
 from gateway.model.states import Scope, Status, Why
 from gateway.render.renderer import RenderFailed
+from gateway.render.source import shown_version
 from gateway.router import answers, simulate
 from gateway.router.accept import Accepting
 from gateway.router.caller import Caller
@@ -63,7 +64,7 @@ class Explanation(answers.Answer, frozen=True, kw_only=True):
     """The answer of `POST /v1/notifications/explain`."""
 
     category: str
-    template: dict[str, str] | None
+    template: dict[str, str | int] | None
     deliveries: list[Explained]
 
 
@@ -107,12 +108,13 @@ class Explaining:
     async def explain(self, caller: Caller, request: SendRequest) -> Explanation:
         """Explain a send; raises `Problem` just as a send would."""
         now = self._clock()
-        resolved = self._resolver.resolve(request, caller.mode)
+        await self._resolver.prepare(caller.project, request)
+        resolved = self._resolver.resolve(request, caller.mode, caller.project)
         known = await self._accepting.known(resolved)
         planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
         template = None
         if request.template is not None:
-            template = {"key": resolved.template.key, "version": resolved.template.version}
+            template = {"key": resolved.template.key, "version": shown_version(resolved.template.version)}
         return Explanation(
             category=resolved.ask.category.name,
             template=template,

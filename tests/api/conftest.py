@@ -79,6 +79,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             attending=gateway.attending,
             checking=gateway.checking,
             renderer=gateway.renderer,
+            catalogue=gateway.catalogue,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,

@@ -60,7 +60,7 @@ class PublishRequest(Request, frozen=True, kw_only=True):
 async def put_template(context: ApiContext, call: Call[NoQuery, Edit]) -> Reply:
     """Keep a new draft version."""
     key, project, edit = call.path["key"], call.caller.project, call.body
-    faults = edit_faults(edit)
+    faults = edit_faults(edit, context.settings.channels)
     if not KEY.fullmatch(key):
         faults.append(Fault("key", Code.INVALID, "a key is lower-case letters, digits, '.', '_' and '-'"))
         raise invalid(faults)

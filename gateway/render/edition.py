@@ -7,7 +7,7 @@ is the gateway's own, and is pinned with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -18,7 +18,9 @@ from gateway.model.requests import Request
 from gateway.render.source import (
     EDITION,
     LOCALE,
+    MEDIA,
     RESERVED,
+    SHARED,
     VARIABLE,
     Edition,
     TemplateFault,
@@ -60,13 +62,17 @@ class Edit(Request, frozen=True, kw_only=True):
     description: Annotated[str, Meta(max_length=1000)] = ""
 
 
-def edit_faults(edit: Edit) -> list[Fault]:
-    """List what is wrong with the names in a draft; its texts are read when it is compiled."""
+def edit_faults(edit: Edit, configured: Collection[str] = ()) -> list[Fault]:
+    """List what is wrong with the names in a draft; its texts are read when it is compiled.
+
+    `configured` are channels beside the gateway's own.
+    """
+    channels = {"", *MEDIA, *SHARED.values(), *configured}
     faults = [fault for name, one in edit.variables.items() for fault in _variable_faults(name, one)]
     for locale, parts in edit.parts.items():
         if not LOCALE.fullmatch(locale):
             faults.append(Fault(f"parts.{locale}", Code.INVALID, "a locale is written like en or de-AT"))
-        faults += _part_faults(locale, parts)
+        faults += _part_faults(locale, parts, channels)
     if sum(len(text) for parts in edit.parts.values() for text in parts.values()) > _MOST_CHARS:
         faults.append(Fault("parts", Code.TOO_LONG, f"all parts together have at most {_MOST_CHARS} characters"))
     return faults
@@ -82,13 +88,13 @@ def _variable_faults(name: str, variable: EditedVariable) -> Iterator[Fault]:
         yield Fault(where, Code.EXCLUSIVE, "it is required and has a default: choose one")
 
 
-def _part_faults(locale: str, parts: Mapping[str, str]) -> Iterator[Fault]:
+def _part_faults(locale: str, parts: Mapping[str, str], channels: Collection[str]) -> Iterator[Fault]:
     if not parts:
         yield Fault(f"parts.{locale}", Code.TOO_SHORT, "there is no part in it")
     seen: set[str] = set()
     for name in parts:
         filename, where = filename_of(name), f"parts.{locale}.{name}"
-        if filename is None:
+        if filename is None or (known := part_name(filename)) is None or known.channel not in channels:
             message = "not a part: parts are named like title, body, email.subject, email.html, sms or slack.json"
             yield Fault(where, Code.UNKNOWN_FIELD, message)
         elif filename in seen:

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlencode
 import msgspec
 from msgspec import Meta
 
+from channels.chat_escapes import DISCORD_MARKS, bracketed_address, discord
 from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, chosen, cut, words_of
 from channels.contract import Accepted, Check, Limits, Message, OptionFault, Outcome, Reason, Rejected, Retry, Tools
 from channels.http import Answer, Part, Wire, WireSettings, judge, words
@@ -250,29 +251,14 @@ def _fields(errors: Mapping[str, Any]) -> list[str]:
 
 # What is posted. Pure.
 
-# Discord's Markdown has an escape for each of its marks. `<` begins mentions, timestamps and commands; `#` and `-`
-# mean something at the beginning of a line only.
-_MARKS: Final = re.compile(r"[\\*_~`|<>\[\]@]|(?<![^\s])[#-]")
-_BARE: Final = re.compile(r"https?://[^\s<>\"'`|]+")
-
-
-def _text(text: str) -> str:
-    """Escape, but leave bare addresses as they are: Discord links them, and an escape would become part of them."""
-    pieces: list[str] = []
-    at = 0
-    for found in _BARE.finditer(text):
-        pieces += [_MARKS.sub(r"\\\g<0>", text[at : found.start()]), found[0]]
-        at = found.end()
-    return "".join([*pieces, _MARKS.sub(r"\\\g<0>", text[at:])])
-
 
 def _link(shown: str, address: str) -> str:
-    plain = address.replace("(", "%28").replace(")", "%29").replace("<", "%3C").replace(">", "%3E")
+    plain = bracketed_address(address)
     return plain if shown == address else f"[{shown}]({plain})"
 
 
 _DISCORD: Final = Dialect(
-    text=_text,
+    text=discord,
     strong=("**", "**"),
     em=("*", "*"),
     strike=("~~", "~~"),
@@ -309,10 +295,10 @@ def _native(said: Words) -> dict[str, Any]:
 
 def embed(said: Words) -> dict[str, Any]:
     """Make an embed. Webhooks without an application have no buttons: actions are links below the text."""
-    lines = [_link(_text(action.label), action.url) for action in said.actions]
+    lines = [_link(discord(action.label), action.url) for action in said.actions]
     title = cut(said.title, _TITLE_CHARS) if said.title else None
     found = {
-        "title": _MARKS.sub(r"\\\g<0>", title) if title else None,
+        "title": DISCORD_MARKS.sub(r"\\\g<0>", title) if title else None,
         "description": "\n\n".join([*blocks_of(said, _DISCORD), *(["\n".join(lines)] if lines else [])]),
         "url": said.url if said.title else None,
         "image": {"url": said.image_url} if said.image_url else None,

@@ -19,7 +19,19 @@ from markdown_it.tree import SyntaxTreeNode
 
 from channels.contract import Content, SettingsFault
 
-__all__ = ["Action", "Dialect", "HookHosts", "Words", "blocks_of", "chosen", "cut", "plain_of", "words_of"]
+__all__ = [
+    "Action",
+    "Dialect",
+    "HookHosts",
+    "Words",
+    "blocks_of",
+    "chosen",
+    "cut",
+    "is_link",
+    "plain_of",
+    "reads_as_address",
+    "words_of",
+]
 
 _MOST_DEPTH: Final = 20  # markdown-it answers deeper nesting as text instead of by recursion
 _LINK: Final = re.compile(r"(?:https?://|mailto:)[!-~]+", re.IGNORECASE).fullmatch
@@ -30,6 +42,16 @@ _READS_AS_ADDRESS: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 ).fullmatch
 _ELLIPSIS: Final = "…"
+
+
+def is_link(text: str) -> bool:
+    """Say whether a text is an address that may stand behind a link: http, https or mailto."""
+    return _LINK(text) is not None
+
+
+def reads_as_address(text: str) -> bool:
+    """Say whether a link's words look like an address, so that they must be its own."""
+    return _READS_AS_ADDRESS(text) is not None
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,15 +259,15 @@ def _closed(level: _Level, dialect: Dialect) -> str:
 
 def _link(address: str, inside: str, words: str, dialect: Dialect) -> str:
     """Write a link. One whose words read as another address than its own shows its own: no masked links."""
-    if not _LINK(address):
+    if not is_link(address):
         return inside
-    if _READS_AS_ADDRESS(words) and words not in {address, address.removeprefix("mailto:")}:
+    if reads_as_address(words) and words not in {address, address.removeprefix("mailto:")}:
         return dialect.link(dialect.text(address), address)
     return dialect.link(inside or dialect.text(address), address)
 
 
 def _address(address: str, words: str, dialect: Dialect) -> str:
-    return dialect.link(dialect.text(words), address) if _LINK(address) else dialect.text(words)
+    return dialect.link(dialect.text(words), address) if is_link(address) else dialect.text(words)
 
 
 def _plain(token: Token) -> str:

@@ -27,6 +27,7 @@ from msgspec import Meta
 from slack_sdk.signature import Clock, SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
+from channels.chat_escapes import slack, slack_address, slack_escape
 from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, chosen, cut, plain_of, words_of
 from channels.contract import (
     Accepted,
@@ -499,42 +500,22 @@ def _event(pressed: _Pressed, told: _Interaction) -> StatusEvent | None:
 
 # Block Kit. Pure.
 
-_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-# `|` would end the address within a link; Slack reads the rest as what is to be shown.
-_IN_LINK: Final = str.maketrans({"&": "&amp;", "<": "%3C", ">": "%3E", "|": "%7C"})
-_BARE: Final = re.compile(r"https?://[^\s<>|\"'`*~]+[^\s<>|\"'`*~.,;:!?)\]]")
-
-
-def _escape(text: str) -> str:
-    """Make text harmless: "&, <, and >" are Slack's only control characters; `<!channel>` and `<@U…>` need them."""
-    return text.translate(_ESCAPES)
-
-
-def _text(text: str) -> str:
-    """Escape, and link bare addresses: `verbatim` blocks link none by themselves."""
-    pieces: list[str] = []
-    at = 0
-    for found in _BARE.finditer(text):
-        pieces += [_escape(text[at : found.start()]), f"<{found[0].translate(_IN_LINK)}>"]
-        at = found.end()
-    return "".join([*pieces, _escape(text[at:])])
-
 
 def _link(shown: str, address: str) -> str:
     # What is shown may hold marks, but no link of its own; `|` has no escape there and is harmless.
     flat = _NESTED.sub(r"\1", shown)
-    return f"<{address.translate(_IN_LINK)}|{flat}>" if flat.strip() else ""
+    return f"<{slack_address(address)}|{flat}>" if flat.strip() else ""
 
 
 _NESTED: Final = re.compile(r"<([^<>|]*)(?:\|[^<>]*)?>")
 
 _MRKDWN: Final = Dialect(
-    text=_text,
+    text=slack,
     strong=("*", "*"),
     em=("_", "_"),
     strike=("~", "~"),
-    code=lambda text: "`" + _escape(text).replace("`", "'") + "`",
-    pre=lambda text: "```\n" + _escape(text).replace("```", "'''") + "\n```",
+    code=lambda text: "`" + slack_escape(text).replace("`", "'") + "`",
+    pre=lambda text: "```\n" + slack_escape(text).replace("```", "'''") + "\n```",
     link=_link,
     heading=lambda text: f"*{text.replace('*', '')}*",
     quote=lambda text: "> " + text.replace("\n", "\n> "),
@@ -548,7 +529,7 @@ def _payload(message: Message) -> dict[str, Any] | Rejected:
     content, options = message.content, message.options
     said = words_of(content)
     own = options.get("blocks", content.data.get("blocks"))
-    found = list(cast("list[Any]", own)) if isinstance(own, list) else blocks(said, message)
+    found = _named(cast("list[Any]", own), message) if isinstance(own, list) else blocks(said, message)
     if len(found) > _BLOCKS_MOST:
         return Rejected(Reason.TOO_LARGE, f"{len(found)} blocks; Slack shows at most {_BLOCKS_MOST}")
     if len(content.text or "") > _TEXT_CHARS or len(said.markdown or "") > _TEXT_CHARS:
@@ -556,7 +537,7 @@ def _payload(message: Message) -> dict[str, Any] | Rejected:
     fields = chosen(content.data, options, _OWN_FIELDS)
     if not found and "attachments" not in fields:
         return Rejected(Reason.MESSAGE_INVALID, "there is nothing to show: no title, no text and no blocks")
-    text = _escape(cut(plain_of(said), _FALLBACK_CHARS))
+    text = slack_escape(cut(plain_of(said), _FALLBACK_CHARS))
     return {"text": text or _NO_TEXT, **({"blocks": found} if found else {}), **fields}
 
 
@@ -566,15 +547,38 @@ def blocks(said: Words, message: Message) -> list[dict[str, Any]]:
     if said.title and len(said.title) <= _HEADER_CHARS:
         made.append({"type": "header", "text": {"type": "plain_text", "text": said.title}})
     elif said.title:
-        made += [_section(f"*{piece}*") for piece in _pieces(_escape(said.title), _SECTION_CHARS - 2)]
+        made += [_section(f"*{piece}*") for piece in _pieces(slack_escape(said.title), _SECTION_CHARS - 2)]
     made += [_section(piece) for piece in _sections(blocks_of(said, _MRKDWN))]
     if said.image_url:
         made.append({"type": "image", "image_url": said.image_url, "alt_text": cut(said.title or "image", _ALT_CHARS)})
     if buttons := _buttons(said, message):
         made.append({"type": "actions", "elements": buttons})
     if said.url and said.url not in {action.url for action in said.actions}:
-        made.append({"type": "context", "elements": [_mrkdwn(_link(_escape(said.url), said.url))]})
+        made.append({"type": "context", "elements": [_mrkdwn(_link(slack_escape(said.url), said.url))]})
     return made
+
+
+def _named(own: Sequence[Any], message: Message) -> list[Any]:
+    """Give our buttons in blocks of a template or a caller the message's id, which they cannot know."""
+    return [
+        _with_ids(cast("Mapping[str, Any]", each), message.id) if isinstance(each, Mapping) else each for each in own
+    ]
+
+
+def _with_ids(block: Mapping[str, Any], id_: str) -> Mapping[str, Any]:
+    elements = block.get("elements")
+    if block.get("type") != "actions" or not isinstance(elements, list):
+        return block
+    return {**block, "elements": [_with_id(element, id_) for element in cast("list[Any]", elements)]}
+
+
+def _with_id(element: Any, id_: str) -> Any:
+    if not isinstance(element, Mapping):
+        return element
+    button = cast("Mapping[str, Any]", element)
+    action = str(button.get("action_id"))
+    ours = button.get("type") == "button" and (action == _ACKNOWLEDGE or action.startswith(_OPEN))
+    return {**button, "value": id_} if ours and "value" not in button else button
 
 
 def _buttons(said: Words, message: Message) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
+from channels.chat_escapes import bracketed_address, teams
 from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, words_of
 from channels.contract import Accepted, Limits, Message, OptionFault, Outcome, Reason, Rejected, Retry, Tools
 from channels.http import Answer, Wire, WireSettings, judge, words
@@ -151,28 +152,18 @@ def _later(answer: Answer, code: str) -> Outcome | None:
 
 # Adaptive Cards. Pure.
 
-# A subset of Markdown is read in every TextBlock. `<at>` mentions somebody only together with an entity beside the
-# card, which no data can bring.
-_MARKS: Final = re.compile(r"[\\*_\[\]`]|^(?=\s*(?:[-+#>]|\d+[.)])\s)", re.MULTILINE)
-_ZERO_WIDTH: Final = "\u200b"
-
-
-def _text(text: str) -> str:
-    # A zero-width space before what would begin a list or a heading; a backslash before other marks.
-    return _MARKS.sub(lambda found: "\\" + found[0] if found[0] else _ZERO_WIDTH, text)
-
 
 def _link(shown: str, address: str) -> str:
-    return f"[{shown}]({address.replace('(', '%28').replace(')', '%29')})"
+    return f"[{shown}]({bracketed_address(address)})"
 
 
 _CARD: Final = Dialect(
-    text=_text,
+    text=teams,
     strong=("**", "**"),
     em=("_", "_"),
     strike=("", ""),
-    code=_text,
-    pre=_text,
+    code=teams,
+    pre=teams,
     link=_link,
     heading=lambda text: f"**{text.replace('**', '')}**",
     quote=str,
@@ -193,7 +184,7 @@ def card(said: Words) -> dict[str, Any]:
     """Make a card from words."""
     body: list[dict[str, Any]] = []
     if said.title:
-        body.append(_block(_text(said.title), size="Large", weight="Bolder", style="heading"))
+        body.append(_block(teams(said.title), size="Large", weight="Bolder", style="heading"))
     body += [_block(_lines_apart(text)) for text in blocks_of(said, _CARD)]
     if said.image_url:
         body.append({"type": "Image", "url": said.image_url, "altText": said.title or "", "size": "Stretch"})

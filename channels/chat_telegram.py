@@ -269,11 +269,11 @@ _TAGS: Final = re.compile(r"<[^>]*>")
 
 
 def _payload(message: Message) -> dict[str, Any] | Rejected:
-    """Make the request: the caller's own text and fields, or a text made from words."""
+    """Make the request: the caller's own text and fields, the template's HTML, or a text made from words."""
     data, options = message.content.data, message.options
     said = words_of(message.content)
     own = chosen(data, options, ("text", "parse_mode", "entities")) if "text" in data or "text" in options else None
-    said_fields = own or {"text": _written(said), "parse_mode": "HTML"}
+    said_fields = own or {"text": (message.content.html or "").strip() or _written(said), "parse_mode": "HTML"}
     length = _length(said_fields)
     if not length:
         return Rejected(Reason.MESSAGE_INVALID, "there is nothing to show: no title and no text")

@@ -140,7 +140,7 @@ def payload(message: Message) -> bytes:
     content = message.content
     if content.data and not _SHOWN.issuperset(content.data):
         return msgspec.json.encode(content.data)
-    data = dict(content.data) or {"title": content.subject, "body": content.text}
+    data = {"title": content.subject, "body": content.text, **content.data}
     at = datetime.fromtimestamp(message.created_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     shown = {"type": "notification", "timestamp": at, "data": {**data, "category": message.category}}
     return msgspec.json.encode(shown)

@@ -58,7 +58,8 @@ def _plain(text: str | None, actions: Sequence[Action], url: str | None) -> str 
     """Take the links off the end of the rendered text: a push has its own place for them."""
     if text is None:
         return None
-    links = "\n".join([*(f"{action.label}: {action.url}" for action in actions), *([url] if url else [])])
+    own = [url] if url and url not in {action.url for action in actions} else []
+    links = "\n".join([*(f"{action.label}: {action.url}" for action in actions), *own])
     body = text.strip()
     return body.removesuffix(links).rstrip() if links else body
 

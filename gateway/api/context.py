@@ -20,6 +20,7 @@ from gateway.observe.metrics import Metrics
 from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
 from gateway.router.attending import Attending
+from gateway.router.catalogue import Catalogue
 from gateway.router.changes import Changes
 from gateway.router.checking import Checking
 from gateway.router.explain import Explaining
@@ -60,6 +61,7 @@ class ApiContext:
     checking: Checking
     people: People
     renderer: Renderer
+    catalogue: Catalogue
     metrics: Metrics
     limiter: KeyLimiter
     captured_hub: CapturedHub

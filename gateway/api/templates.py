@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,14 +16,12 @@ from gateway.errors import Code, Fault, invalid, not_found
 from gateway.model.addresses import locale_fault
 from gateway.model.requests import Request
 from gateway.model.states import Scope
-from gateway.render.renderer import Person, RenderFailed
-from gateway.render.source import CONTENT_KEY, Variable
+from gateway.render.renderer import Person, RenderFailed, channels_of
+from gateway.render.source import Variable, shown_version
 from gateway.render.template import Template
-from gateway.router.answers import Answer, Listing
+from gateway.router.answers import Answer, Listing, utc
 
-_TAG: Final = "Templates"
-_EVERYWHERE: Final = "email"
-"""What a template without parts for any channel is previewed on."""
+TAG: Final = "Templates"
 _READERS: Final = (Scope.READ, Scope.MANAGE, Scope.SEND)
 
 
@@ -38,10 +36,10 @@ class VariableAnswer(Answer, frozen=True, kw_only=True):
 
 
 class TemplateSummary(Answer, frozen=True, kw_only=True):
-    """A template and its current version."""
+    """A template and its current version: none while there are drafts alone."""
 
     key: str
-    version: str
+    version: int | str | None
     description: str
     category: str | None
     channels: list[str]
@@ -49,11 +47,16 @@ class TemplateSummary(Answer, frozen=True, kw_only=True):
 
 
 class TemplateVersion(Answer, frozen=True, kw_only=True):
-    """One version; `current` is what new notifications get."""
+    """One version: an integer from the API, `sha256:…` from the folder. `current` is what new notifications get.
 
-    version: str
-    source: str
+    A `draft` was never published.
+    """
+
+    version: int | str
+    source: Literal["api", "folder"]
     current: bool
+    draft: bool
+    created_at: str | None
 
 
 class TemplateDetail(TemplateSummary, frozen=True, kw_only=True):
@@ -84,15 +87,15 @@ class PreviewAnswer(Answer, frozen=True, kw_only=True):
     """Every channel rendered."""
 
     key: str
-    version: str
+    version: int | str
     locale: str
     channels: dict[str, Preview]
 
 
 async def list_templates(context: ApiContext, call: Call[ListQuery, None]) -> Reply:
-    """List the current templates by key."""
+    """List the project's current templates by key."""
     name = "templates"
-    found = context.renderer.templates()
+    found = context.catalogue.listed(call.caller.project)
     if isinstance(call.query.cursor, str):
         behind = cursors.read(name, call.query.cursor).decode()
         found = [template for template in found if template.key > behind]
@@ -101,32 +104,59 @@ async def list_templates(context: ApiContext, call: Call[ListQuery, None]) -> Re
 
 async def show_template(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
     """Show one."""
-    template = _current(context, call)
-    return json_reply(
-        TemplateDetail(
-            **msgspec.structs.asdict(_summary(template)),
-            variables=[_variable(one) for one in template.variables],
-            versions=[TemplateVersion(version=template.version, source="folder", current=True)],
-        ),
+    key = call.path["key"]
+    detail = await detail_of(context, call.caller.project, key)
+    if detail is None:
+        raise not_found("template", key[:100])
+    return json_reply(detail)
+
+
+async def detail_of(context: ApiContext, project: str, key: str) -> TemplateDetail | None:
+    """Show a template as a project sees it; None where it sees nothing. Drafts alone show the newest of them."""
+    edits = await context.catalogue.versions(project, key)
+    current, folder = context.catalogue.current(project, key), context.catalogue.folder(key)
+    template = current or (await context.catalogue.explicit(project, key, edits[0].number) if edits else None)
+    if template is None:
+        return None
+    named = None if current is None else shown_version(current.version)
+    versions = [
+        TemplateVersion(
+            version=one.number,
+            source="api",
+            current=one.number == named,
+            draft=one.published_at is None,
+            created_at=utc(one.created_at),
+        )
+        for one in edits
+    ]
+    if folder is not None:
+        found = folder.version
+        versions.append(
+            TemplateVersion(version=found, source="folder", current=found == named, draft=False, created_at=None)
+        )
+    summary = msgspec.structs.replace(_summary(template), version=named)
+    return TemplateDetail(
+        **msgspec.structs.asdict(summary),
+        variables=[variable_answer(one) for one in template.variables],
+        versions=versions,
     )
 
 
 async def preview(context: ApiContext, call: Call[NoQuery, PreviewRequest]) -> Reply:
     """Render every channel of one."""
     body = call.body
-    template = _chosen(context, _current(context, call), body.version)
+    template = await _chosen(context, call)
     faults = [Fault(field, Code(code), message) for code, field, message in template.data_faults(body.data)]
     if body.locale is not None and (said := locale_fault(body.locale)) is not None:
         faults.append(Fault("locale", Code.INVALID, said))
     if faults:
         raise invalid(faults)
-    channels = template.channels or (_EVERYWHERE,)
     return json_reply(
         PreviewAnswer(
             key=template.key,
-            version=template.version,
+            version=shown_version(template.version),
             locale=context.renderer.locale_for(template, body.locale),
-            channels={channel: _preview(context, template, channel, body) for channel in channels},
+            channels={channel: _preview(context, template, channel, body) for channel in channels_of(template)},
         ),
     )
 
@@ -148,28 +178,25 @@ def _preview(context: ApiContext, template: Template, channel: str, body: Previe
     return Preview(subject=content.subject, text=content.text, html=content.html, data=dict(content.data))
 
 
-def _current(context: ApiContext, call: Call[Any, Any]) -> Template:
-    key = call.path["key"]
-    template = None if key == CONTENT_KEY else context.renderer.current(key)
-    if template is None:
+async def _chosen(context: ApiContext, call: Call[NoQuery, PreviewRequest]) -> Template:
+    """Find the version to preview: the one that is named, a draft too, or else the current or newest one."""
+    key, project, version = call.path["key"], call.caller.project, call.body.version
+    edits = await context.catalogue.versions(project, key)
+    current = context.catalogue.current(project, key)
+    if current is None and not edits:
         raise not_found("template", key[:100])
-    return template
-
-
-def _chosen(context: ApiContext, current: Template, version: int | str | None) -> Template:
-    if version is None or str(version) == current.version:
+    if version is None and current is not None:
         return current
-    found = context.renderer.find(str(version))
-    if found is None or found.key != current.key:
-        message = f"The template {current.key!r} has no such version; the current one is {current.version}."
-        raise invalid([Fault("version", Code.UNKNOWN_TEMPLATE, message)])
+    found = await context.catalogue.explicit(project, key, edits[0].number if version is None else version)
+    if found is None:
+        raise invalid([Fault("version", Code.UNKNOWN_TEMPLATE, f"The template {key!r} has no such version.")])
     return found
 
 
 def _summary(template: Template) -> TemplateSummary:
     return TemplateSummary(
         key=template.key,
-        version=template.version,
+        version=shown_version(template.version),
         description=template.description,
         category=template.category,
         channels=list(template.channels),
@@ -177,7 +204,8 @@ def _summary(template: Template) -> TemplateSummary:
     )
 
 
-def _variable(variable: Variable) -> VariableAnswer:
+def variable_answer(variable: Variable) -> VariableAnswer:
+    """Show what a template asks for."""
     return VariableAnswer(
         name=variable.name,
         required=variable.required,
@@ -192,8 +220,9 @@ OPERATIONS: Final = (
         id="listTemplates",
         method="GET",
         path="/v1/templates",
-        tag=_TAG,
+        tag=TAG,
         summary="List the templates",
+        description="What the project has published, and the folder's. What is a draft alone is found by its key.",
         act=list_templates,
         scopes=_READERS,
         query=ListQuery,
@@ -203,7 +232,7 @@ OPERATIONS: Final = (
         id="getTemplate",
         method="GET",
         path="/v1/templates/{key}",
-        tag=_TAG,
+        tag=TAG,
         summary="Show a template: versions, variables, channels, locales",
         act=show_template,
         scopes=_READERS,
@@ -213,7 +242,7 @@ OPERATIONS: Final = (
         id="previewTemplate",
         method="POST",
         path="/v1/templates/{key}/preview",
-        tag=_TAG,
+        tag=TAG,
         summary="Render a template on every channel",
         description="Stores and sends nothing. A missing or undeclared variable is a 422 that names it.",
         act=preview,

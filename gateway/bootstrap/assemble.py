@@ -44,6 +44,7 @@ from gateway.render import source
 from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
 from gateway.router.attending import Attending
+from gateway.router.catalogue import Catalogue
 from gateway.router.changes import Changes
 from gateway.router.checking import Checking
 from gateway.router.compose import Composer
@@ -76,6 +77,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     store: SqlStore
     renderer: Renderer
+    catalogue: Catalogue
     providers: Providers
     accepting: Accepting
     explaining: Explaining
@@ -223,8 +225,11 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         log=log,
     )
     store.on_turn(lambda lane: dispatcher.waiting(lane, clock()))
+    catalogue = Catalogue(renderer=renderer, store=store, log=log)
+    await catalogue.refresh()
     resolver = Resolver(
         rules=rules,
+        catalogue=catalogue,
         renderer=renderer,
         limits=settings.limits,
         senders=_senders(settings),
@@ -263,6 +268,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         settings=settings,
         store=store,
         renderer=renderer,
+        catalogue=catalogue,
         providers=providers,
         accepting=accepting,
         explaining=explaining,
@@ -447,6 +453,7 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             checking=gateway.checking,
             people=gateway.people,
             renderer=gateway.renderer,
+            catalogue=gateway.catalogue,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,

@@ -180,7 +180,12 @@ async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
     """Run what runs beside the API; on the way out what is in flight is finished or given back."""
     with contextlib.suppress(StoreUnavailable):
         await gateway.attending.refresh()  # before anything is delivered: a pause survives a restart
-    loops: list[Coroutine[Any, Any, None]] = [gateway.room.watch(), _survey(gateway), _attend(gateway)]
+    loops: list[Coroutine[Any, Any, None]] = [
+        gateway.room.watch(),
+        _survey(gateway),
+        _attend(gateway),
+        gateway.catalogue.follow(),
+    ]
     if not gateway.settings.database.reveal().startswith("sqlite"):
         loops.append(_follow_clock(gateway))
     if work:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from gateway.render.renderer import Renderer
     from gateway.render.template import Template
 
-_UNDECIDED: Final = "email"
-"""What a template that names no channel is shown on."""
-
 
 @click.group()
 def templates() -> None:
@@ -27,7 +24,7 @@ def templates() -> None:
 @templates.command("check")
 @with_config
 def check_templates(config: Path | None) -> None:
-    """Compile every template, render each with its examples, and list every fault."""
+    """Compile every template, render each on every channel, and list every fault and what fits its medium badly."""
     renderer, faults = _load(config)
     faults += renderer.try_examples()
     for fault in faults:
@@ -44,12 +41,12 @@ def check_templates(config: Path | None) -> None:
 @click.argument("key")
 @click.option("--data", metavar="JSON", help="Its variables. Default: the examples of its template.toml.")
 @click.option("--locale", help="The reader's language, such as de-AT.")
-@click.option("--channel", help="Only this channel. Default: every one it has parts for.")
+@click.option("--channel", help="Only this channel. Default: every one.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Write KEY.CHANNEL.html and .txt files there.",
+    help="Write KEY.CHANNEL.html, .txt and .json files there.",
 )
 def preview(config: Path | None, key: str, data: str | None, locale: str | None, **given: Any) -> None:
     """Show what the template KEY looks like, as text, or as files to open in a browser."""
@@ -62,7 +59,7 @@ def preview(config: Path | None, key: str, data: str | None, locale: str | None,
         fail(f"There is no template {key}. There are: {known}.")
     variables = _variables(template, data)
     out: Path | None = given["out"]
-    channels = [given["channel"]] if given["channel"] else list(template.channels) or [_UNDECIDED]
+    channels = [given["channel"]] if given["channel"] else _channels_of(template)
     for channel in channels:
         content = _render(renderer, template, channel, variables, locale)
         if out is None:
@@ -70,6 +67,12 @@ def preview(config: Path | None, key: str, data: str | None, locale: str | None,
         else:
             for file in _write(out, f"{key}.{channel}", content):
                 click.echo(str(file))
+
+
+def _channels_of(template: Template) -> list[str]:
+    from gateway.render.renderer import channels_of
+
+    return channels_of(template)
 
 
 def _load(config: Path | None) -> tuple[Renderer, list[Any]]:
@@ -138,7 +141,8 @@ def _as_text(channel: str, content: Content) -> str:
 def _write(folder: Path, name: str, content: Content) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for suffix, text in (("txt", content.text), ("html", content.html)):
+    data = json.dumps(content.data, indent=2, ensure_ascii=False, default=str) if content.data else None
+    for suffix, text in (("txt", content.text), ("html", content.html), ("json", data)):
         if text is not None:
             file = folder / f"{name}.{suffix}"
             file.write_text(text, encoding="utf-8")

@@ -162,8 +162,11 @@ def has_moving_class(source: str) -> bool:
     )
 
 
-def prepare(source: str, sheet: Sheet | None) -> str:
-    """Write the link checks and, with a `sheet`, the styles into a source. The number of lines stays the same."""
+def prepare(source: str, sheet: Sheet | None, *, piped: str = "({})|{}") -> str:
+    """Write the link checks and, with a `sheet`, the styles into a source. The number of lines stays the same.
+
+    `piped` is how the template's language puts an expression through a filter.
+    """
     held = hold(source)
     inside_condition = False
 
@@ -178,7 +181,7 @@ def prepare(source: str, sheet: Sheet | None) -> str:
             elif text[:6].lower() == "<style" and sheet is not None:
                 return _rest_of_style(text)
             return text
-        return _checked_links(_styled(tag, None if inside_condition else sheet), held)
+        return _checked_links(_styled(tag, None if inside_condition else sheet), held, piped)
 
     text = held.restore(_TAG.sub(rewrite, held.text))
     # Indentation is for the author; a mail program's reader pays for it in bytes.
@@ -211,23 +214,23 @@ def _styled(tag: re.Match[str], sheet: Sheet | None) -> str:
     return f'<{tag["name"]}{attributes} style="{html.escape(style)}"{closing}>'
 
 
-def _checked_links(tag: str, held: Held) -> str:
+def _checked_links(tag: str, held: Held, piped: str) -> str:
     def check(attribute: re.Match[str]) -> str:
         name = attribute["name"].lower()
         wanted = "link" if name in _LINKS else "image" if name in _IMAGES else None
         if wanted and attribute["value"]:
-            _check_value(attribute["value"], wanted, held)
+            _check_value(attribute["value"], wanted, held, piped)
         return attribute.group()
 
     _ATTRIBUTE.sub(check, tag)
     return tag
 
 
-def _check_value(value: str, wanted: str, held: Held) -> None:
+def _check_value(value: str, wanted: str, held: Held, piped: str) -> None:
     """Pipe what may decide the scheme through the check: all that stands before the address's first own character."""
     for mark in _HELD.finditer(value):
         written = _HELD.sub("", value[1 : mark.start()])
         index = int(mark[1])
         put = _PUTS.fullmatch(held.tags[index])
         if put and not re.search(r"[:/?#]", written):
-            held.tags[index] = "{{ (" + put["expression"].strip() + ")|" + wanted + " }}"
+            held.tags[index] = "{{ " + piped.format(put["expression"].strip(), wanted) + " }}"

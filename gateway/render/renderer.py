@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import importlib.resources
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+from jinja2 import Template as Compiled
 from markupsafe import Markup
 
 from channels.contract import Content
 from gateway.model.requests import Action, ContentRequest
+from gateway.render import parts
 from gateway.render.cache import RenderCache
-from gateway.render.formats import babel_locale, time_zone
+from gateway.render.fitting import fitting_faults
+from gateway.render.formats import Refused, babel_locale, time_zone
 from gateway.render.markdown import Markdown
 from gateway.render.sandbox import RenderFailed, Workshop, escape_markdown
-from gateway.render.source import CONTENT_KEY, Slot, TemplateFault, TemplateSource, read_folder
+from gateway.render.source import CONTENT_KEY, MEDIA, SHARED, Slot, TemplateFault, TemplateSource, read_folder
 from gateway.render.styles import inline_whole
 from gateway.render.template import Layout, Part, Template, TemplateBroken, compile_template, warnings_of
 
-__all__ = ["Person", "RenderFailed", "Rendered", "Renderer", "shipped_folder"]
+__all__ = ["Person", "RenderFailed", "Rendered", "Renderer", "channels_of", "shipped_folder"]
 
 Rendered = Content
 
@@ -33,6 +36,8 @@ PREHEADER_CHARS: Final = 140
 """What a mailbox shows beside the subject; the rest is cut anyway."""
 
 _encode = msgspec.json.Encoder().encode
+
+Made = TypeVar("Made")
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,28 +130,55 @@ class Renderer:
         return faults
 
     def try_examples(self) -> list[TemplateFault]:
-        """Render every template in every locale with its variables' examples; answer what failed."""
-        faults: list[TemplateFault] = []
-        for template in self.templates():
-            data = template.examples()
-            if data is None:
-                continue
-            for locale in template.locales:
-                for channel in template.channels or ("email",):
-                    try:
-                        self.render(
-                            template=template,
-                            content=None,
-                            channel=channel,
-                            data=data,
-                            person=Person(name="Ada Example", locale=locale),
-                            category=template.category or "default",
-                            reference=None,
-                            unsubscribe_url=None,
-                        )
-                    except RenderFailed as error:
-                        faults.append(TemplateFault(template.key, f"with its examples: {error.detail}"))
-        return faults
+        """Render every template on every channel, with its variables' examples and with no more than it needs.
+
+        Answers what failed, what a service would refuse and what fits its medium badly.
+        """
+        return [
+            fault
+            for template in self.templates()
+            for locale in template.locales
+            for fault in self.try_locale(template, locale)
+        ]
+
+    def try_locale(self, template: Template, locale: str) -> list[TemplateFault]:
+        """Try one in one locale; nothing for a template whose required variables have no examples."""
+        faults: dict[TemplateFault, None] = {}
+        data = template.examples()
+        if data is None:
+            return []
+        needed = {one.name: data[one.name] for one in template.variables if one.required}
+        cases = {"with its examples": data} | ({} if needed == data else {"with what it needs alone": needed})
+        for channel in channels_of(template):
+            for case, given in cases.items():
+                faults |= dict.fromkeys(self._try(template, locale, channel, given, case))
+        return list(faults)
+
+    def compile(self, source: TemplateSource) -> Template:
+        """Compile a version without making it known. Raises `TemplateBroken`."""
+        return compile_template(source, self._workshop, self._default_locale, inline_source=self._inline_source)
+
+    def _try(
+        self, template: Template, locale: str, channel: str, data: Mapping[str, Any], case: str
+    ) -> list[TemplateFault]:
+        try:
+            content = self.render(
+                template=template,
+                content=None,
+                channel=channel,
+                data=data,
+                person=Person(name="Ada Example", locale=locale),
+                category=template.category or "default",
+                reference=None,
+                unsubscribe_url=None,
+            )
+        except RenderFailed as error:
+            return [TemplateFault(template.key, f"{case}: {error.detail}")]
+        where = f"{template.key}/{locale}"
+        return [
+            TemplateFault(where, f"{channel}, {case}: {message}", severity=severity)
+            for severity, message in fitting_faults(channel, content)
+        ]
 
     def templates(self) -> list[Template]:
         """List the current templates, sorted by key."""
@@ -184,7 +216,7 @@ class Renderer:
         """Make a version known (one from the database). Raises `TemplateBroken`."""
         template = self.find(source.version)
         if template is None:
-            template = compile_template(source, self._workshop, self._default_locale, inline_source=self._inline_source)
+            template = self.compile(source)
             self._known[source.version] = template
             while len(self._known) > self._most_versions:
                 self._known.popitem(last=False)
@@ -298,10 +330,10 @@ class Renderer:
         title = self._headline(scene, own, generic, subject)
         scene.values["subject"] = title
         if "data" in own:
-            text = self._run(scene, own["text"]) if "text" in own else None
-            return Content(subject=title or None, text=text, data=self._data(scene, own["data"]))
+            return self._own_structure(scene, own, generic, title)
         if "html" in own or "text" in own:
-            return self._own_message(scene, own, title)
+            message = self._own_message(scene, own, title)
+            return message if scene.channel == "email" else self._with_words(scene, generic, message)
         return self._show(scene, self._as_words(scene, own, generic, title), None)
 
     def _headline(
@@ -323,28 +355,74 @@ class Renderer:
 
     def _own_message(self, scene: _Scene, own: Mapping[Slot, Part], title: str) -> Content:
         html = self._html(scene, own["html"]) if "html" in own else None
-        text = tidy(self._run(scene, own["text"])) if "text" in own else text_of(html or "")
+        text = tidy(self._run(scene, own["text"])) if "text" in own else self._text_of(scene, html or "")
         return Content(subject=title or None, text=text, html=html)
 
-    def _data(self, scene: _Scene, part: Part) -> dict[str, Any]:
+    def _text_of(self, scene: _Scene, html: str) -> str:
+        # A chat's HTML has no paragraphs: its line breaks are the text's own.
+        return text_of(html if scene.channel == "email" else f"<pre>{html}</pre>")
+
+    def _own_structure(
+        self, scene: _Scene, own: Mapping[Slot, Part], generic: Mapping[Slot, Part], title: str
+    ) -> Content:
+        """Make the channel's structure, and beside it the words: for clients and readers that show nothing else."""
+        part, ledger = own["data"], self._workshop.ledger
+        data = self._read(scene, part, lambda rendered: parts.structure(rendered, ledger, scene.channel))
+        if "text" in own:
+            text = self._run(scene, own["text"]).strip()
+        elif (body := own.get("body") or generic.get("body")) is not None:
+            text = self._markdown.text(self._markdown.parse(self._run(scene, body)))
+        else:
+            text = self._read(scene, part, lambda rendered: parts.words_in(parts.unwoven(rendered, ledger)))
+        return Content(subject=title or None, text=text or None, data=data)
+
+    def _with_words(self, scene: _Scene, generic: Mapping[Slot, Part], message: Content) -> Content:
+        """Put the generic parts that are no text beside a channel's own text."""
+        url, image_url = self._line(scene, generic.get("url")), self._line(scene, generic.get("image_url"))
+        text = (message.text or "").strip()
+        if scene.channel == "sms":
+            text = text.replace("\u00a0", " ")  # dates and sums bring it, and it alone would make every segment dearer
+        return msgspec.structs.replace(
+            message,
+            text=text,
+            data=parts.beside(
+                message.subject or "",
+                text,
+                url=url,
+                image_url=image_url,
+                actions=self._actions(scene, generic),
+                always=scene.channel in SHARED,
+            ),
+        )
+
+    def _line(self, scene: _Scene, part: Part | None) -> str | None:
+        return None if part is None else one_line(self._run(scene, part)) or None
+
+    def _actions(self, scene: _Scene, generic: Mapping[Slot, Part]) -> tuple[Action, ...]:
+        part, ledger = generic.get("actions"), self._workshop.ledger
+        return () if part is None else self._read(scene, part, lambda rendered: parts.actions(rendered, ledger))
+
+    def _read(self, scene: _Scene, part: Part, read: Callable[[str], Made]) -> Made:
         try:
-            return msgspec.json.decode(self._run(scene, part), type=dict[str, Any])
-        except msgspec.DecodeError:
-            raise RenderFailed(f"{_whose(scene)}: {part.path}: the result is no JSON object") from None
+            return read(self._run(scene, part))
+        except Refused as refusal:
+            raise RenderFailed(f"{_whose(scene)}: {part.path}: {refusal}") from None
 
     def _as_words(self, scene: _Scene, own: Mapping[Slot, Part], generic: Mapping[Slot, Part], title: str) -> _Words:
         """Gather what a channel without parts of its own shows: the generic parts, or else another channel's text."""
         body = own.get("body") or generic.get("body")
-        url, image = generic.get("url"), generic.get("image_url")
         return _Words(
             title or scene.template.description or scene.template.key,
             self._run(scene, body) if body is not None else self._borrowed_body(scene),
-            (self._run(scene, url).strip() or None) if url is not None else None,
-            (self._run(scene, image).strip() or None) if image is not None else None,
+            self._line(scene, generic.get("url")),
+            self._line(scene, generic.get("image_url")),
+            self._actions(scene, generic),
         )
 
     def _borrowed_body(self, scene: _Scene) -> str:
-        faces = [scene.template.face(scene.locale, channel) for channel in scene.template.channels]
+        # E-mail says most; after it the order is only that of names, so that it is always the same.
+        channels = sorted(scene.template.channels, key=lambda channel: (channel != "email", channel))
+        faces = [scene.template.face(scene.locale, channel) for channel in channels]
         for face in faces:
             if "body" in face:
                 return self._run(scene, face["body"])
@@ -354,6 +432,13 @@ class Renderer:
         for face in faces:
             if "html" in face:
                 return escape_markdown(text_of(self._html(scene, face["html"])))
+        ledger = self._workshop.ledger
+        for face in faces:
+            if "data" in face:
+                words = self._read(
+                    scene, face["data"], lambda rendered: parts.words_in(parts.unwoven(rendered, ledger))
+                )
+                return escape_markdown(words)
         return ""
 
     def _show(self, scene: _Scene, words: _Words, subject: str | None) -> Content:
@@ -392,13 +477,21 @@ class Renderer:
         return inline_whole(html) if part.whole_inline else html
 
     def _run(self, scene: _Scene, part: Part) -> str:
-        return self._workshop.run(part.compiled, scene.values, scene.spoken, scene.zone, _whose(scene))
+        compiled = part.compiled
+        if isinstance(compiled, Compiled):
+            return self._workshop.run(compiled, scene.values, scene.spoken, scene.zone, _whose(scene))
+        return compiled.run(scene.values, scene.spoken, scene.zone, _whose(scene))
 
 
-def _key(parts: tuple[object, ...]) -> bytes | None:
+def channels_of(template: Template) -> list[str]:
+    """List what a template is checked and previewed on: every medium, and what else it has parts for."""
+    return [*MEDIA, *(channel for channel in template.channels if channel not in MEDIA)]
+
+
+def _key(depends: tuple[object, ...]) -> bytes | None:
     """Make a cache key: everything the result depends on, as bytes. None for data that is no JSON."""
     try:
-        return _encode(parts)
+        return _encode(depends)
     except (TypeError, ValueError):
         return None
 
@@ -444,7 +537,7 @@ def text_of(html: str) -> str:
 
 def _with_links(text: str, words: _Words) -> str:
     lines = [f"{action.label}: {action.url}" for action in words.actions]
-    lines += [words.url] if words.url else []
+    lines += [words.url] if words.url and words.url not in {action.url for action in words.actions} else []
     return "\n\n".join(block for block in (text, "\n".join(lines)) if block)
 
 

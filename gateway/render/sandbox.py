@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from babel import Locale
@@ -30,9 +30,13 @@ from jinja2.visitor import NodeTransformer
 
 from gateway.errors import GatewayError
 from gateway.render.formats import MOST_CHARS, Refused, Turn, filters_for
+from gateway.render.ledger import Ledger
 from gateway.render.markup import prepare
 from gateway.render.source import Medium
 from gateway.render.styles import Sheet
+
+if TYPE_CHECKING:
+    from gateway.render.liquid import Liquid
 
 _UNWANTED_FILTERS: Final = (
     "safe",  # would let data write HTML
@@ -193,19 +197,8 @@ def escape_markdown(value: Any) -> str:
     return text
 
 
-def _escape_json(value: Any) -> str:
-    """Write data inside a JSON string, or as a bare number, `true`, `false` or `null`."""
-    if isinstance(value, str):
-        return msgspec.json.encode(value).decode()[1:-1]
-    return msgspec.json.encode(value).decode()
-
-
-_FINALIZERS: Final[Mapping[Medium, Callable[[Any], Any]]] = {
-    "txt": _blank,
-    "html": _blank,
-    "md": escape_markdown,
-    "json": _escape_json,
-}
+_FINALIZERS: Final[Mapping[Medium, Callable[[Any], Any]]] = {"txt": _blank, "html": _blank, "md": escape_markdown}
+"""What becomes of a value that is put out; in JSON parts the ledger holds it."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -248,6 +241,8 @@ class Workshop:
 
     def __init__(self, environment_globals: Mapping[str, Any]) -> None:
         self.turn = Turn()
+        self.ledger = Ledger()
+        self._liquid: Liquid | None = None
         self._inspections: dict[str, Inspection] = {}
         self._sheets: dict[str, Sheet] = {}
         self._prepared: dict[tuple[str, str | None], str] = {}
@@ -255,11 +250,20 @@ class Workshop:
         media: tuple[Medium, ...] = ("txt", "html", "md", "json")
         self._environments = {medium: self._build(medium) for medium in media}
 
+    @property
+    def liquid(self) -> Liquid:
+        """The sandbox of templates edited through the API: made when there is one."""
+        if self._liquid is None:
+            from gateway.render.liquid import Liquid  # noqa: PLC0415 - most start without an edited template
+
+            self._liquid = Liquid(self.turn, self.ledger, self._globals)
+        return self._liquid
+
     def _build(self, medium: Medium) -> Sandbox:
         environment = Sandbox(
             autoescape=medium == "html",
             undefined=StrictUndefined,
-            finalize=_FINALIZERS[medium],
+            finalize=_FINALIZERS.get(medium, self.ledger.finalize),
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
@@ -308,6 +312,7 @@ class Workshop:
     def run(self, compiled: Compiled, values: dict[str, Any], locale: Locale, zone: Any, whose: str) -> str:
         """Render one part. Raises `RenderFailed`, naming `whose` template it is, the file and the line."""
         self.turn.begin(locale, zone)
+        self.ledger.begin()
         pieces: list[str] = []
         size = 0
         try:

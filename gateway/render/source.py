@@ -24,6 +24,8 @@ CONTENT_HTML: Final = "_layouts/content.html"
 CONTENT_TEXT: Final = "_layouts/content.txt"
 WORDS: Final = "_layouts/words.toml"
 """The few words that layouts say themselves, per locale."""
+EDITION: Final = "edit.json"
+"""Stands in the place of `template.toml` in what was edited through the API; no folder can have it."""
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Bytes of text one template may consist of, unpacked: far above any real one, and a bound for a damaged row."""
@@ -44,22 +46,39 @@ RESERVED: Final = frozenset(
 )
 """Names every template may use without declaring them, so no variable can take them."""
 
-_KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
-_VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PART = re.compile(r"(?P<channel>[a-z][a-z0-9_]*)(\.(?P<slot>[a-z_]+))?\.(?P<medium>txt|html|md|json)")
 
 Medium = Literal["txt", "html", "md", "json"]
-Slot = Literal["subject", "text", "html", "data", "body", "url", "image_url"]
+Slot = Literal["subject", "text", "html", "data", "body", "url", "image_url", "actions"]
 
 _GENERIC: Final[dict[str, Slot]] = {
     "title.txt": "subject",
     "body.md": "body",
     "url.txt": "url",
     "image_url.txt": "image_url",
+    "actions.json": "actions",
 }
 _PLAIN_SLOT: Final[dict[str, Slot]] = {"txt": "text", "html": "html", "json": "data", "md": "body"}
 _HEADLINES: Final = frozenset({"subject", "title"})
+
+MEDIA: Final = (
+    "email",
+    "slack",
+    "discord",
+    "teams",
+    "telegram",
+    "sms",
+    "web_push",
+    "mobile_push",
+    "inbox",
+    "webhook",
+)
+"""The channels a template is checked and previewed on, whatever it has parts for: none of them may show nothing."""
+SHARED: Final = {"web_push": "push", "mobile_push": "push"}
+"""Channels that read the same few words: their parts may be written once, `push.title.txt` and `push.txt`."""
 
 
 class TemplateFault(msgspec.Struct, frozen=True):
@@ -69,6 +88,8 @@ class TemplateFault(msgspec.Struct, frozen=True):
     message: str
     line: int | None = None
     severity: Literal["error", "warning"] = "error"
+    undeclared: bool = False
+    """Whether it is a variable that nobody declared."""
 
     def __str__(self) -> str:
         where = self.path if self.line is None else f"{self.path}:{self.line}"
@@ -116,6 +137,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     variables: tuple[Variable, ...] = ()
 
 
+class Edition(Manifest, frozen=True, kw_only=True):
+    """What the API knows of a version edited through it; `number` is unique for a project's key."""
+
+    project: str
+    number: int
+
+
 class _VariableTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     required: bool | None = None
     default: Any = None
@@ -130,8 +158,35 @@ class _ManifestTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def version_of(key: str, files: dict[str, str]) -> str:
-    """Name this exact text. JSON keeps names and texts apart, so no two different sets share their bytes."""
-    return "sha256:" + hashlib.sha256(msgspec.json.encode([key, sorted(files.items())])).hexdigest()
+    """Name this exact text. JSON keeps names and texts apart, so no two different sets share their bytes.
+
+    An edition's name begins with its number, so that whoever has the name can show the number.
+    """
+    digest = "sha256:" + hashlib.sha256(msgspec.json.encode([key, sorted(files.items())])).hexdigest()
+    edition = edition_of(key, files)
+    return digest if edition is None else f"{edition.number}@{digest}"
+
+
+def edition_of(key: str, files: dict[str, str]) -> Edition | None:
+    """Read what the API noted of an edition; None for a folder's template. Raises `SourceDamaged`."""
+    text = files.get(f"{key}/{EDITION}")
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Edition)
+    except msgspec.DecodeError as error:
+        raise SourceDamaged("A stored edition cannot be read.") from error
+
+
+def shown_version(version: str) -> int | str:
+    """Show a version as callers know it: an edition by its number, a folder's content by its hash."""
+    number, at, _ = version.partition("@")
+    return int(number) if at else version
+
+
+def is_text(path: str) -> bool:
+    """Say whether a file of a source is a part or a layout, and not what is noted about them."""
+    return not path.endswith((".toml", f"/{EDITION}"))
 
 
 def make_source(key: str, files: dict[str, str]) -> TemplateSource:
@@ -166,10 +221,9 @@ def part_name(filename: str) -> PartName | None:
     if filename in _GENERIC:
         return PartName("", _GENERIC[filename], medium)
     if found["slot"] is None:
-        named = _PLAIN_SLOT[medium]
-        return (
-            None if filename.split(".", 1)[0] in {"title", "body", "url"} else PartName(found["channel"], named, medium)
-        )
+        lost = filename.split(".", 1)[0] in {"title", "body", "url", "image_url", "actions"}
+        lost = lost or (found["channel"] in SHARED.values() and medium == "json")  # their structures differ
+        return None if lost else PartName(found["channel"], _PLAIN_SLOT[medium], medium)
     return PartName(found["channel"], "subject", "txt") if found["slot"] in _HEADLINES and medium == "txt" else None
 
 
@@ -181,7 +235,7 @@ def read_manifest(text: str) -> Manifest:
         raise ValueError(str(error)) from error
     variables: list[Variable] = []
     for name, entry in table.variables.items():
-        if not _VARIABLE.fullmatch(name):
+        if not VARIABLE.fullmatch(name):
             raise ValueError(f"a variable's name is letters, digits and underscores, not {name!r}")
         if name in RESERVED:
             raise ValueError(f"the variable name {name!r} is taken: every template has it already")
@@ -233,7 +287,7 @@ class _Reader:
     def template(self, home: Path) -> TemplateSource | None:
         before = len(self.faults)
         key = home.name
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             self._fault(key, "a template's folder is named in lower-case letters, digits, '.', '_' and '-'")
             return None
         files = self._own_files(home)
@@ -274,7 +328,7 @@ class _Reader:
             except ValueError as error:
                 self._fault(manifest, str(error))
         for place in sorted(entry for entry in home.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-            if not _LOCALE.fullmatch(place.name):
+            if not LOCALE.fullmatch(place.name):
                 self._fault(f"{home.name}/{place.name}", "a locale's folder is named like 'en' or 'de-AT'")
                 continue
             for path in sorted(entry for entry in place.iterdir() if not entry.name.startswith(".")):

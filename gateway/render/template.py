@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from jinja2 import Template as Compiled
@@ -21,17 +21,26 @@ from gateway.render.sandbox import Workshop
 from gateway.render.source import (
     CONTENT_HTML,
     CONTENT_TEXT,
+    MEDIA,
     RESERVED,
+    SHARED,
     WORDS,
+    Edition,
     Manifest,
+    Medium,
     Slot,
     TemplateFault,
     TemplateSource,
     Variable,
+    edition_of,
+    is_text,
     part_name,
     read_manifest,
 )
 from gateway.render.styles import Sheet, is_simple
+
+if TYPE_CHECKING:
+    from gateway.render.liquid import LiquidPart
 
 _VARYING: Final = ("recipient", "reference", "category", "unsubscribe_url")
 """Names whose value differs from delivery to delivery; what a template does not mention need not part the cache."""
@@ -52,7 +61,7 @@ class Part(msgspec.Struct, frozen=True):
     """One compiled file. `whole_inline`: its styles depend on the finished message, so they are written there."""
 
     path: str
-    compiled: Compiled
+    compiled: Compiled | LiquidPart
     whole_inline: bool = False
 
 
@@ -81,17 +90,16 @@ class Template:
         self.version = source.version
         self.category = manifest.category
         self.description = manifest.description
+        self.edition = manifest if isinstance(manifest, Edition) else None
         self.variables: tuple[Variable, ...] = manifest.variables
         self.locales: tuple[str, ...] = tuple(sorted(parts))
         self.channels: tuple[str, ...] = tuple(
-            sorted({channel for own in parts.values() for channel, _ in own if channel})
+            sorted({each for own in parts.values() for channel, _ in own if channel for each in _members(channel)})
         )
         self.layout = layout
         self.words = words
         self.mentions: frozenset[str] = frozenset(
-            name
-            for name in _VARYING
-            if any(name in text for path, text in source.files.items() if not path.endswith(".toml"))
+            name for name in _VARYING if any(name in text for path, text in source.files.items() if is_text(path))
         )
         self._parts = parts
         self._declared = frozenset(variable.name for variable in manifest.variables)
@@ -100,8 +108,12 @@ class Template:
         return f"Template({self.key!r}, {self.version[:15]}…)"
 
     def face(self, locale: str, channel: str) -> Mapping[Slot, Part]:
-        """List the parts `channel` has of its own in `locale` (one of `locales`), or in its language at large."""
-        return self._faces(locale, channel)
+        """List the parts `channel` has of its own in `locale` (one of `locales`), or in its language at large.
+
+        A channel's own come before those it shares with its like.
+        """
+        own = self._faces(locale, channel)
+        return own if channel not in SHARED or "data" in own else {**self._faces(locale, SHARED[channel]), **own}
 
     def generic(self, locale: str) -> Mapping[Slot, Part]:
         """List the parts for every channel that has none of its own."""
@@ -163,15 +175,37 @@ def compile_template(
 
 
 def warnings_of(template: Template) -> list[TemplateFault]:
-    """List what is no fault and still worth a look: declared variables that no part uses."""
-    texts = [text for path, text in template.source.files.items() if not path.endswith(".toml")]
-    return [
+    """List what is no fault and still worth a look: variables that no part uses, channels that nobody here serves."""
+    strange = [
+        TemplateFault(
+            template.key,
+            f"the channel {channel!r} is none of the gateway's own: is the part's name right?",
+            severity="warning",
+        )
+        for channel in template.channels
+        if channel not in MEDIA
+    ]
+    texts = [text for path, text in template.source.files.items() if is_text(path)]
+    return strange + [
         TemplateFault(
             f"{template.key}/template.toml", f"the variable {variable.name!r} is never used", severity="warning"
         )
         for variable in template.variables
         if not any(re.search(rf"\b{variable.name}\b", text) for text in texts)
     ]
+
+
+def _members(channel: str) -> list[str]:
+    """List the channels that a part's name speaks of: `push` of both kinds of push."""
+    return [each for each, shared in SHARED.items() if shared == channel] or [channel]
+
+
+def _medium(path: str) -> Medium:
+    match path.rsplit(".", 1)[1]:
+        case "html" | "md" | "json" as medium:
+            return medium
+        case _:
+            return "txt"
 
 
 def _family(locale: str) -> list[str]:
@@ -190,6 +224,7 @@ class _Compiler:
         self.default_locale = default_locale
         self.faults: list[TemplateFault] = []
         self.sheet = Sheet("")
+        self.edited = edition_of(source.key, source.files)
         self._own = {path: text for path, text in source.files.items() if path.startswith(f"{source.key}/")}
 
     def template(self) -> Template:
@@ -214,6 +249,8 @@ class _Compiler:
         return Template(source=self.source, manifest=manifest, parts=parts, layout=layout, words=words)
 
     def _manifest(self) -> Manifest:
+        if self.edited is not None:
+            return self.edited
         path = f"{self.source.key}/template.toml"
         if path not in self.source.files:
             return Manifest()
@@ -231,14 +268,14 @@ class _Compiler:
             return {}
 
     def _part(self, path: str) -> Part | None:
-        medium = path.rsplit(".", 1)[1]
+        medium = _medium(path)
         try:
+            if self.edited is not None and path in self._own:
+                text = self.source.files[path]
+                return Part(path, self.workshop.liquid.part(path, medium, text), whole_inline="<style" in text)
             if medium == "html":
                 return self._html_part(path)
-            environment = self.workshop.environment(
-                "md" if medium == "md" else "json" if medium == "json" else "txt", self.source.files
-            )
-            return Part(path, environment.get_template(path))
+            return Part(path, self.workshop.environment(medium, self.source.files).get_template(path))
         except TemplateSyntaxError as error:
             self._fault(error.name or path, error.message or "this cannot be read", error.lineno)
         except TemplateError as error:
@@ -293,7 +330,13 @@ class _Compiler:
 
     def _check_texts(self, declared: frozenset[str]) -> None:
         for path, text in self.source.files.items():
-            if path.endswith(".toml"):
+            if not is_text(path):
+                continue
+            if path.endswith(".html"):
+                for fault in markup.faults(text):
+                    self._fault(path, fault.message, fault.line)
+            if self.edited is not None and path in self._own:
+                self._check_liquid(path, text, declared)
                 continue
             try:
                 inspection = self.workshop.inspect(text)
@@ -303,9 +346,10 @@ class _Compiler:
             for name, line in inspection.names.items():
                 if name not in declared and name not in RESERVED:
                     self._fault(path, f"the variable {name!r} is used and not declared", line)
-            if path.endswith(".html"):
-                for fault in markup.faults(text):
-                    self._fault(path, fault.message, fault.line)
+
+    def _check_liquid(self, path: str, text: str, declared: frozenset[str]) -> None:
+        for fault in self.workshop.liquid.faults(text, _medium(path), declared | RESERVED):
+            self.faults.append(TemplateFault(path, fault.message, fault.line, undeclared=fault.undeclared))
 
     def _check_completeness(self, parts: Mapping[str, Mapping[tuple[str, Slot], Part]]) -> None:
         key = self.source.key

@@ -157,14 +157,16 @@ class Accepting:
         now = self._clock()
         results: list[Answered | Problem | None] = [None] * len(items)
         asked: dict[int, _Asked] = {}
-        people = await self.people_of([item[0] for item in items if not isinstance(item, Problem)])
+        requests = [item[0] for item in items if not isinstance(item, Problem)]
+        people = await self.people_of(requests)
+        await self._resolver.prepare(caller.project, *requests)
         for index, item in enumerate(items):
             if isinstance(item, Problem):
                 results[index] = item
                 continue
             request, body = item
             try:
-                resolved = self._resolver.resolve(request, caller.mode, people)
+                resolved = self._resolver.resolve(request, caller.mode, caller.project, people)
             except Problem as problem:
                 results[index] = problem
             else:
@@ -187,7 +189,9 @@ class Accepting:
             before = await self._store.recall(caller.key_id, idempotency_key, _hash(body), now)
             if isinstance(before, (Replayed, KeyReused)):
                 return _replay(before)
-        resolved = self._resolver.resolve(request, caller.mode, await self.people_of([request]))
+        await self._resolver.prepare(caller.project, request)
+        people = await self.people_of([request])
+        resolved = self._resolver.resolve(request, caller.mode, caller.project, people)
         asked = _Asked(request=request, key=idempotency_key, body=body, resolved=resolved)
         [answered] = await self._keep(caller, [asked], now)
         if isinstance(answered, Problem):

@@ -17,6 +17,7 @@ from gateway.model import ids
 from gateway.model.states import FINAL, Mode, NotificationStatus, Status, Why
 from gateway.model.turns import NEVER
 from gateway.observe.masking import mask_address
+from gateway.render.source import shown_version
 from gateway.storage.contract import AttemptRow, DeliveryRow, DeliveryView, EventView, NotificationView
 
 
@@ -80,7 +81,7 @@ class NotificationDetail(Answer, frozen=True, kw_only=True):
     project: str
     category: str
     priority: str
-    template: dict[str, str] | None
+    template: dict[str, str | int] | None
     reference: str | None
     metadata: dict[str, Any]
     tags: list[str]
@@ -236,7 +237,7 @@ def notification(
     """Show a stored notification."""
     template = None
     if view.template_key is not None and not view.template_key.startswith("_"):
-        template = {"key": view.template_key, "version": view.template_version or ""}
+        template = {"key": view.template_key, "version": shown_version(view.template_version or "")}
     return NotificationDetail(
         id=ids.show(ids.NOTIFICATION, view.id),
         status=view.status,

@@ -18,6 +18,7 @@ from gateway.model.requests import SendRequest
 from gateway.model.states import Scope, Status, Why
 from gateway.model.turns import NEVER
 from gateway.render.renderer import RenderFailed
+from gateway.render.source import shown_version
 from gateway.router import answers, simulate
 from gateway.router.accept import Accepting
 from gateway.router.caller import Caller
@@ -70,7 +71,7 @@ class Explanation(answers.Answer, frozen=True, kw_only=True):
     """The answer of `POST /v1/notifications/explain`."""
 
     category: str
-    template: dict[str, str] | None
+    template: dict[str, str | int] | None
     deliveries: list[Explained]
 
 
@@ -118,12 +119,14 @@ class Explaining:
     async def explain(self, caller: Caller, request: SendRequest) -> Explanation:
         """Explain a send; raises `Problem` just as a send would."""
         now = self._clock()
-        resolved = self._resolver.resolve(request, caller.mode, await self._accepting.people_of([request]))
+        await self._resolver.prepare(caller.project, request)
+        people = await self._accepting.people_of([request])
+        resolved = self._resolver.resolve(request, caller.mode, caller.project, people)
         known = await self._accepting.known(resolved)
         planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
         template = None
         if request.template is not None:
-            template = {"key": resolved.template.key, "version": resolved.template.version}
+            template = {"key": resolved.template.key, "version": shown_version(resolved.template.version)}
         return Explanation(
             category=resolved.ask.category.name,
             template=template,

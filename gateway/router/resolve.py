@@ -33,7 +33,8 @@ from gateway.render.markdown import content_faults
 from gateway.render.renderer import Renderer
 from gateway.render.template import Template
 from gateway.router.carry import Adapters, misfits
-from gateway.router.compose import CONTENT_KEY, Addressee
+from gateway.router.catalogue import Catalogue
+from gateway.router.compose import Addressee
 from gateway.router.people import profile_faults
 from gateway.router.plan import Ask, Target
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, Rules
@@ -63,25 +64,31 @@ class Resolver:
         self,
         *,
         rules: Rules,
+        catalogue: Catalogue,
         renderer: Renderer,
         limits: LimitSettings,
         senders: Sequence[EmailPattern],
         adapters: Adapters = lambda _: (),
     ) -> None:
         self._rules = rules
+        self._catalogue = catalogue
         self._renderer = renderer
         self._limits = limits
         self._senders = senders
         self._adapters = adapters
 
-    def resolve(self, request: SendRequest, mode: Mode, stored: Mapping[str, UserRow]) -> Resolved:
-        """Answer the question-free form; raises `Problem` (422) with every fault.
+    async def prepare(self, project: str, *requests: SendRequest) -> None:
+        """Fetch what `resolve` will need of the templates. Most requests need nothing."""
+        await self._catalogue.prepare(project, *requests)
+
+    def resolve(self, request: SendRequest, mode: Mode, project: str, stored: Mapping[str, UserRow]) -> Resolved:
+        """Answer the question-free form of a request that is prepared; raises `Problem` (422) with every fault.
 
         `stored` has every user of `named_users` that there is.
         """
         faults: list[Fault] = []
         people = recipients(request)
-        template = self._template(request, faults)
+        template = self._template(request, mode, project, faults)
         category = self._category(request, template, faults)
         channels = self._channels(request, category, mode, faults)
         self._times(request, faults)
@@ -113,7 +120,7 @@ class Resolver:
             addressees=tuple(_addressee(one, stored.get(one.user or "")) for one in people),
         )
 
-    def _template(self, request: SendRequest, faults: list[Fault]) -> Template | None:
+    def _template(self, request: SendRequest, mode: Mode, project: str, faults: list[Fault]) -> Template | None:
         if (request.template is None) is (request.content is None):
             if request.template is None:
                 faults.append(Fault("template", Code.REQUIRED, "one of template and content is needed"))
@@ -121,20 +128,21 @@ class Resolver:
                 faults.append(Fault("content", Code.EXCLUSIVE, "give either a template or content, not both"))
             return None
         if request.template is None:
-            return self._renderer.current(CONTENT_KEY)
+            return self._catalogue.content
         wanted = request.template if isinstance(request.template, TemplateChoice) else None
         key = request.template.key if isinstance(request.template, TemplateChoice) else request.template
-        current = None if key.startswith("_") else self._renderer.current(key)
-        if wanted is not None and wanted.version is not None and current is not None:
-            version = self._renderer.find(str(wanted.version))
-            if version is not None and version.key == key:
-                return version
+        current = self._catalogue.current(project, key)
+        if wanted is not None and wanted.version is not None:
+            version = self._catalogue.version(project, key, wanted.version, mode)
+            if version is not None or current is None:
+                return version or self._unknown(key, wanted, faults)
             faults.append(Fault("template.version", Code.UNKNOWN_TEMPLATE, f"{key} has no version {wanted.version!r}"))
             return None
-        if current is None:
-            field = "template" if wanted is None else "template.key"
-            faults.append(Fault(field, Code.UNKNOWN_TEMPLATE, f"there is no template {key!r}"))
-        return current
+        return current or self._unknown(key, wanted, faults)
+
+    def _unknown(self, key: str, wanted: TemplateChoice | None, faults: list[Fault]) -> None:
+        field = "template" if wanted is None else "template.key"
+        faults.append(Fault(field, Code.UNKNOWN_TEMPLATE, f"there is no template {key!r}"))
 
     def _category(self, request: SendRequest, template: Template | None, faults: list[Fault]) -> CategoryRule | None:
         if request.category is not None:

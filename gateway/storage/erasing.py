@@ -271,6 +271,8 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
         *("id", "name", "project", "mode", "scopes", "hash", "hint", "rate", "created_at", "expires_at"),
         *("revoked_at", "last_used_at"),
     ),
+    "edited_templates": ("project", "key", "last_number", "published_number", "published_version", "changed_at"),
+    "template_edits": ("project", "key", "number", "version", "created_at", "published_at"),
     "template_versions": ("version", "key", "source", "created_at"),
 }
 """What tells nothing about anybody. A provider's id of a message leads late reports to their delivery, where only their

@@ -65,6 +65,7 @@ from gateway.storage.contract import (
     UpkeepRules,
 )
 from gateway.storage.database import Database, OnBatch, Verb, unheard
+from gateway.storage.edits_verbs import EditVerbs
 from gateway.storage.ledger import Books
 from gateway.storage.people_verbs import PeopleVerbs
 from gateway.storage.personal_verbs import PersonalVerbs
@@ -91,6 +92,7 @@ Asked = tuple[UUID, str, bytes, int]
 
 
 class SqlStore(
+    EditVerbs,
     PeopleVerbs,
     PersonalVerbs,
     ProviderVerbs,

@@ -80,6 +80,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             checking=gateway.checking,
             people=gateway.people,
             renderer=gateway.renderer,
+            catalogue=gateway.catalogue,
             metrics=gateway.metrics,
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,

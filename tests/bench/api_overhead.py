@@ -52,6 +52,7 @@ def _ours() -> Any:
             explaining=unused,
             changes=unused,
             renderer=unused,
+            catalogue=unused,
             metrics=Metrics(),
             limiter=KeyLimiter(),
             captured_hub=CapturedHub(),

@@ -94,7 +94,7 @@ def test_json_part_becomes_the_channels_data_and_data_stays_inside_its_string(ma
     hostile = 'Ada", "blocks": [], "x": "\n\\'
     content = render(renderer, "note", {"name": hostile}, channel="slack")
     assert content.data == {"text": f"Hello {hostile}", "count": 2, "bold": False}
-    assert render(renderer, "note", {"name": "Ada"}, channel="sms").text == "Hi Ada\n"
+    assert render(renderer, "note", {"name": "Ada"}, channel="sms").text == "Hi Ada"
 
 
 def test_text_part_is_derived_from_html_when_there_is_none(make, render):

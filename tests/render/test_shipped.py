@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
+from slack_sdk.models.blocks import Block
 
+from channels.contract import Message
+from channels.sms_segments import count_segments
 from gateway.model.requests import Action, ContentRequest
+from tests.support.adapters import raw_of
 from tests.support.browser import open_browser
 
 KEYS = ["incident-alert", "order-shipped", "password-reset", "welcome"]
@@ -69,6 +74,69 @@ def test_optional_variables_may_be_left_out(shipped, render, key):
         for channel in ("email", "slack"):
             shown = render(shipped, key, needed, locale=locale, channel=channel)
             assert "None" not in (shown.text or "") + (shown.html or "")
+
+
+CHANNELS = [
+    "discord", "email", "inbox", "mobile_push", "slack", "sms", "teams", "telegram", "web_push", "webhook",
+]  # fmt: skip
+
+
+def cases(template):
+    examples = template.examples()
+    needed = {one.name: examples[one.name] for one in template.variables if one.required}
+    return [(locale, data) for locale in template.locales for data in (examples, needed)]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_channel_has_parts_of_its_own_that_fit_it(shipped, render, key):
+    template = shipped.current(key)
+    assert list(template.channels) == CHANNELS
+    for locale, data in cases(template):
+        shown = {channel: render(shipped, key, data, locale=locale, channel=channel) for channel in CHANNELS}
+        assert 1 <= count_segments(shown["sms"].text).segments <= 2
+        assert "http" in shown["sms"].text
+        for push in (shown["web_push"], shown["mobile_push"]):
+            assert 5 <= len(push.subject) <= 65
+            assert 20 <= len(push.text) <= 180
+            assert push.data["url"].startswith("https://")
+        assert shown["inbox"].data["body"]
+        assert shown["inbox"].data["actions"]
+        assert shown["webhook"].data["type"].count(".") == 1
+        assert not any("None" in str(content.text) for content in shown.values())
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_slack_takes_the_blocks_and_every_chat_adapter_its_message(shipped, render, key):
+    template = shipped.current(key)
+    for locale, data in cases(template):
+        for channel in ("slack", "discord", "teams", "telegram"):
+            content = render(shipped, key, data, locale=locale, channel=channel, reference="INC-412")
+            raw = raw_of(channel, Message(id="dlv_1", kind=channel, to="1", content=content, idempotency_key="k"))
+            posted = msgspec.json.decode(raw)
+            if channel == "slack":
+                # slack_sdk's own models check lengths, numbers and forms as they write themselves.
+                assert [block.to_dict() for block in Block.parse_all(posted["blocks"])] == posted["blocks"]
+            if channel == "teams":
+                card = posted["attachments"][0]["content"]
+                assert card["type"] == "AdaptiveCard"
+                assert all(action["url"].startswith("https://") for action in card["actions"])
+            if channel == "discord":
+                assert posted["allowed_mentions"] == {"parse": []}
+            if channel == "telegram":
+                assert posted["parse_mode"] == "HTML"
+
+
+def test_an_alert_in_slack_is_acknowledged_by_its_button_and_a_resolved_one_has_none(shipped, render):
+    data = shipped.current("incident-alert").examples()
+
+    def buttons(severity):
+        content = render(shipped, "incident-alert", data | {"severity": severity}, channel="slack")
+        message = Message(id="dlv_7", kind="slack", to="C1", content=content, idempotency_key="k")
+        blocks = msgspec.json.decode(raw_of("slack", message))["blocks"]
+        return {one["action_id"]: one["value"] for one in blocks[-1]["elements"]}
+
+    assert buttons("critical") == {"acknowledge": "dlv_7", "gateway_open_0": "dlv_7", "gateway_open_1": "dlv_7"}
+    assert "acknowledge" not in buttons("resolved")
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -30,6 +30,7 @@ from gateway.render.renderer import Renderer
 from gateway.router.accept import Accepting
 from gateway.router.batches import MOST, Batches
 from gateway.router.caller import Caller
+from gateway.router.catalogue import Catalogue
 from gateway.router.compose import Composer
 from gateway.router.deliver import Deliver, Envelope
 from gateway.router.dispatch import Callers, Dispatcher
@@ -260,7 +261,13 @@ async def _assemble(
     )
     accepting = Accepting(
         store=store,
-        resolver=Resolver(rules=rules, renderer=renderer, limits=LimitSettings(), senders=[]),
+        resolver=Resolver(
+            rules=rules,
+            catalogue=Catalogue(renderer=renderer, store=store, log=log),
+            renderer=renderer,
+            limits=LimitSettings(),
+            senders=[],
+        ),
         rules=rules,
         dispatcher=dispatcher,
         clock=clock,

@@ -5,6 +5,7 @@ here; what stands in which file is the contract's own affair.
 """
 
 from gateway.storage.contract.collapsing import CollapseStore, Latest
+from gateway.storage.contract.edits import EditedRow, EditRow, EditStore
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
 from gateway.storage.contract.people import (
     ADDRESSES_MOST,
@@ -82,6 +83,9 @@ __all__ = [
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
+    "EditRow",
+    "EditStore",
+    "EditedRow",
     "EndpointReport",
     "Erased",
     "EventView",

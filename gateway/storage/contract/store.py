@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from gateway.storage.contract.collapsing import CollapseStore
+from gateway.storage.contract.edits import EditStore
 from gateway.storage.contract.people import PeopleStore
 from gateway.storage.contract.personal import PersonalStore
 from gateway.storage.contract.providers import ProviderStore
@@ -49,6 +50,7 @@ from gateway.storage.contract.wishes import WishStore
 
 
 class Store(
+    EditStore,
     PeopleStore,
     PersonalStore,
     ProviderStore,

@@ -7,6 +7,7 @@ PostgreSQL no index mentions a column that `deliveries` changes, so that every s
 
 from gateway.storage.schema.collapsing import COLLAPSING
 from gateway.storage.schema.columns import METADATA
+from gateway.storage.schema.edits import EDITED_TEMPLATES, TEMPLATE_EDITS
 from gateway.storage.schema.messages import (
     ATTACHMENTS,
     ATTEMPTS,
@@ -43,6 +44,7 @@ __all__ = [
     "COLLAPSING",
     "COUNTS",
     "DELIVERIES",
+    "EDITED_TEMPLATES",
     "EVENTS",
     "FORGOTTEN",
     "IDEMPOTENCY",
@@ -61,6 +63,7 @@ __all__ = [
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",
+    "TEMPLATE_EDITS",
     "TURNS",
     "USERS",
     "WEBHOOKS",

@@ -102,7 +102,7 @@ class SlackOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     thread_ts: Annotated[str, Meta(max_length=100)] | None = None
     reply_broadcast: bool | None = None
     update_ts: Annotated[str, Meta(max_length=100)] | None = None
-    """Replaces this message: a timestamp, or `channel:timestamp`."""
+    """Replaces this message of the recipient's: its timestamp, or `channel:timestamp` if the recipient is that id."""
     acknowledge: bool | Annotated[str, Meta(max_length=_BUTTON_CHARS)] | None = None
     """Adds a button that acknowledges; a string is its label."""
     username: Annotated[str, Meta(max_length=80)] | None = None
@@ -209,6 +209,9 @@ class SlackChannel:
         if not isinstance(channel, str):
             return channel
         if (shown := _update_of(message)) is not None:
+            # Staging judged the recipient: a caller cannot name another place beside it.
+            if shown.rpartition(":")[0] not in ("", channel):
+                return Rejected(Reason.MESSAGE_INVALID, "update_ts names another channel than the recipient")
             return await self._update(client, channel, shown, payload)
         if (shown := _replaced_by(message)) is not None:
             outcome = await self._update(client, channel, shown, payload)

@@ -230,7 +230,7 @@ class TestSlackBot(HttpChannelContract):
         ),
         GoldenRequest(
             "an update by provider id",
-            slack(to="#ops", options={"update_ts": "C7:1503435956.000247"}),
+            slack(to="C7", options={"update_ts": "C7:1503435956.000247"}),
             "/chat.update",
             json={
                 "channel": "C7",
@@ -478,6 +478,14 @@ async def test_a_look_up_that_fails_posts_nothing(answer, outcome, reason):
         found = await channel.send(ADA)
         assert (type(found), found.reason) == (outcome, reason)
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("to", ["C8", "#ops", "U7"])
+async def test_an_update_cannot_lead_to_another_channel_than_the_one_staging_judged(to):
+    async with bot(POSTED) as (channel, server):
+        outcome = await channel.send(slack(to=to, options={"update_ts": "C7:1503435956.000247"}))
+    assert outcome == Rejected(Reason.MESSAGE_INVALID, "update_ts names another channel than the recipient")
+    assert server.requests == []
 
 
 async def test_an_error_of_a_webhook_with_an_update_says_that_it_is_a_new_message():

@@ -1,11 +1,10 @@
 """E-mail through Amazon SES (API version 2): the adapter `email_ses`.
 
-Owns the request of `SendEmail`, the reading of its answers, and SES's events as SNS posts them, signature included.
-Refuses to know what an address or a header may hold (`channels.email_parts`), MIME (`channels.mime`) and the wire
-(`channels.http`): botocore signs, and does nothing else. Read for it, below https://docs.aws.amazon.com/:
+Owns the request of `SendEmail`, the reading of its answers, and SES's events. Refuses to know what an address or a
+header may hold (`channels.email_parts`), MIME (`channels.mime`), how SNS signs what it posts (`channels.sns`) and the
+wire (`channels.http`): botocore signs, and does nothing else. Read for it, below https://docs.aws.amazon.com/:
 ses/latest/APIReference-V2/API_SendEmail.html, ses/latest/dg (quotas.html, manage-sending-quotas-errors.html,
-troubleshoot-error-messages.html, event-publishing-retrieving-sns-contents.html) and
-sns/latest/dg/sns-verify-signature-of-message.html.
+troubleshoot-error-messages.html, event-publishing-retrieving-sns-contents.html).
 
 SES has no idempotency key: a lost answer is unknown.
 
@@ -15,21 +14,15 @@ and `parse` do no such thing: call `prepare` before them and `confirm` after the
 
 from __future__ import annotations
 
-import asyncio
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final
-from urllib.parse import parse_qs, urlsplit
 
 # botocore ships no types:
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 import msgspec
 from botocore.credentials import Credentials
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from msgspec import Meta
 
 from channels.aws_signature import AwsSigner
@@ -64,6 +57,7 @@ from channels.http import Answer, Result, Wire, WireSettings, judge, words
 from channels.mail_codes import is_policy
 from channels.mail_events import AMAZON_SOFT, EVENTS, REASONS
 from channels.mime import Mailbox, MimeFault, compose
+from channels.sns import Sns, read_envelope
 
 __all__ = ["SesChannel", "SesSettings", "mail"]
 
@@ -71,17 +65,9 @@ _MESSAGE_OCTETS: Final = 40_000_000  # "Maximum message size (including attachme
 _RECIPIENTS: Final = 50  # "Maximum number of recipients per message: 50"
 _QUOTA_WAIT_S: Final = 600.0  # for the daily quota; "wait for an interval of up to 10 minutes, and then retry"
 _MESSAGE_ID: Final = "gateway_message_id"  # our tag, which the events of a configuration set repeat
-_CERTIFICATES: Final = 16  # kept; SNS has one for each region and renews it once a year
-
-# SNS tries an endpoint for about an hour and keeps the message's first time. A repeated event changes nothing here, so
-# the window spans an outage of ours.
-_OLDEST_S: Final = 24 * 3600.0
-_EARLIEST_S: Final = 300.0
 
 _REGION: Final = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}").fullmatch
 _TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,256}").fullmatch
-_SNS_HOST: Final = re.compile(r"sns\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?").fullmatch
-_CERTIFICATE_PATH: Final = re.compile(r"/SimpleNotificationService-[0-9A-Za-z]{8,64}\.pem").fullmatch
 
 
 class SesSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,8 +113,13 @@ class SesChannel:
         base_url = (settings.base_url or _endpoint(settings.region)).rstrip("/")
         self._signer = AwsSigner(credentials, "ses", settings.region, base_url)
         self._wire = Wire(settings, tools, base_url=base_url)
-        self._keys: dict[str, _Certificate] = {}
-        self._fetching = asyncio.Lock()
+        self._sns = Sns(
+            self._wire,
+            topics=settings.sns_topics,
+            version_1=settings.allow_sns_signature_1,
+            base_url=settings.sns_base_url,
+            now=tools.now,
+        )
 
     async def send(self, message: Message) -> Outcome:
         """Hand one message over. Never raises for what SES does; safe to call concurrently."""
@@ -158,39 +149,15 @@ class SesChannel:
 
     async def prepare(self, callback: Callback) -> None:
         """Fetch the certificate that `verify` will need, once for each. Raises `CallbackRefused` as `verify` does."""
-        envelope = self._judged(callback)
-        url = envelope.certificate_url
-        async with self._fetching:
-            if url in self._keys:
-                return
-            result = await self._wire.get(self._sns_target(url))
-            if not isinstance(result, Answer) or not result.ok:
-                raise CallbackRefused("SNS's certificate cannot be fetched")
-            while len(self._keys) >= _CERTIFICATES:
-                self._keys.pop(next(iter(self._keys)))
-            self._keys[url] = _certificate(result.body)
+        await self._sns.prepare(callback)
 
     def verify(self, callback: Callback) -> None:
         """Check topic, signature and age of what SNS posted. The certificate is the one that `prepare` fetched."""
-        envelope = self._judged(callback)
-        certificate = self._keys.get(envelope.certificate_url)
-        if certificate is None:
-            raise CallbackRefused("SNS's certificate was not fetched")
-        if not certificate.since <= self._now() <= certificate.until:
-            raise CallbackRefused("SNS's certificate is not valid now")
-        digest = hashes.SHA256() if envelope.version == "2" else hashes.SHA1()  # noqa: S303 - only where it is allowed
-        try:
-            octets = b64decode(envelope.signature, validate=True)
-            certificate.key.verify(octets, _signed(envelope), padding.PKCS1v15(), digest)
-        except (ValueError, InvalidSignature):
-            raise CallbackRefused("the signature is wrong") from None
-        age_s = self._now() - (unix_time(envelope.timestamp) or 0.0)
-        if not -_EARLIEST_S <= age_s <= _OLDEST_S:
-            raise CallbackRefused("the message is too old or from the future")
+        self._sns.verify(callback)
 
     def parse(self, callback: Callback) -> Sequence[StatusEvent]:
         """Read a verified message: one event for each recipient it names. A request to confirm holds none."""
-        envelope = _envelope(callback)
+        envelope = read_envelope(callback)
         # SES says this in words to every topic that becomes an event destination.
         if envelope.kind != "Notification" or envelope.message.startswith("Successfully validated SNS topic"):
             return []
@@ -198,21 +165,8 @@ class SesChannel:
         return [_status(event, found, f"{envelope.message_id}/{number}") for number, found in enumerate(_found(event))]
 
     async def confirm(self, callback: Callback) -> Check:
-        """Answer a verified request to confirm a subscription, by a GET of its URL; nothing else is ever answered.
-
-        May be called for any verified callback, and again.
-        """
-        envelope = self._judged(callback)
-        if envelope.kind != "SubscriptionConfirmation":
-            return Check(ok=True, detail="nothing to confirm")
-        url = envelope.subscribe_url or ""
-        query = parse_qs(urlsplit(url).query) if _is_sns(url, envelope.topic) else {}
-        if query.get("Action") != ["ConfirmSubscription"] or query.get("TopicArn") != [envelope.topic]:
-            return Check(ok=False, detail="the URL to confirm is not one of SNS's for this topic")
-        result = await self._wire.get(self._sns_target(url))
-        if isinstance(result, Answer) and result.ok:
-            return Check(ok=True, detail="the subscription is confirmed")
-        return Check(ok=False, detail=words(result) if isinstance(result, Answer) else result.detail)
+        """Answer a verified request to confirm a subscription; may be called for any verified callback, and again."""
+        return await self._sns.confirm(callback)
 
     async def aclose(self) -> None:
         """Close the connections. Repeatable."""
@@ -222,24 +176,6 @@ class SesChannel:
         """Sign and send. The signature is made anew for each attempt: it holds for five minutes."""
         headers = self._signer.headers(method, path, body, self._now())
         return await self._wire.request(method, path, content=body or None, headers=headers)
-
-    def _judged(self, callback: Callback) -> _Envelope:
-        """Read the envelope and refuse, before anything is fetched, what could not be believed anyway."""
-        envelope = _envelope(callback)
-        if envelope.topic not in self._settings.sns_topics:
-            raise CallbackRefused("the topic is not among sns_topics")
-        if envelope.version != "2" and not (envelope.version == "1" and self._settings.allow_sns_signature_1):
-            raise CallbackRefused("the signature's version is not allowed")
-        url = envelope.certificate_url
-        if not _is_sns(url, envelope.topic) or not _CERTIFICATE_PATH(urlsplit(url).path) or "?" in url:
-            raise CallbackRefused("the certificate is not one of SNS's")
-        return envelope
-
-    def _sns_target(self, url: str) -> str:
-        if self._settings.sns_base_url is None:
-            return url
-        split = urlsplit(url)
-        return self._settings.sns_base_url + split.path + (f"?{split.query}" if split.query else "")
 
 
 def _endpoint(region: str) -> str:
@@ -392,76 +328,6 @@ def _fault(answer: Answer) -> tuple[str, str]:
 
 def _said(answer: Answer) -> str:
     return words(answer, *_fault(answer))
-
-
-# SNS. Pure.
-
-
-class _Envelope(msgspec.Struct, rename="pascal"):
-    kind: str = msgspec.field(name="Type")
-    message_id: str
-    topic: str = msgspec.field(name="TopicArn")
-    message: str
-    timestamp: str
-    version: str = msgspec.field(name="SignatureVersion")
-    signature: str
-    certificate_url: str = msgspec.field(name="SigningCertURL")
-    subject: str | None = None
-    token: str | None = None
-    subscribe_url: str | None = msgspec.field(default=None, name="SubscribeURL")
-
-
-class _Certificate(msgspec.Struct, frozen=True):
-    key: rsa.RSAPublicKey
-    since: float
-    until: float
-
-
-_KINDS: Final = frozenset({"Notification", "SubscriptionConfirmation", "UnsubscribeConfirmation"})
-
-
-def _envelope(callback: Callback) -> _Envelope:
-    envelope = read_callback(callback, _Envelope)
-    if envelope.kind not in _KINDS or unix_time(envelope.timestamp) is None:
-        raise CallbackRefused("not a message that SNS posts", unreadable=True)
-    return envelope
-
-
-def _is_sns(url: str, topic: str) -> bool:
-    """Say whether a URL is one of SNS's own, in the topic's region: https, that host, no port, no user."""
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        return False
-    try:
-        split = urlsplit(url)
-    except ValueError:
-        return False
-    found = _SNS_HOST(split.netloc)
-    return split.scheme == "https" and found is not None and topic.split(":")[3:4] == [found[1]]
-
-
-def _signed(envelope: _Envelope) -> bytes:
-    """Write what was signed: these names in this order, each followed by its value, one a line."""
-    fields: dict[str, str | None] = {"Message": envelope.message, "MessageId": envelope.message_id}
-    if envelope.kind == "Notification":
-        fields |= {"Subject": envelope.subject}  # "if present"
-    else:
-        fields |= {"SubscribeURL": envelope.subscribe_url}
-    fields |= {"Timestamp": envelope.timestamp}
-    if envelope.kind != "Notification":
-        fields |= {"Token": envelope.token}
-    fields |= {"TopicArn": envelope.topic, "Type": envelope.kind}
-    return "".join(f"{name}\n{value}\n" for name, value in fields.items() if value is not None).encode()
-
-
-def _certificate(pem: bytes) -> _Certificate:
-    try:
-        found = x509.load_pem_x509_certificate(pem)
-    except ValueError:
-        raise CallbackRefused("SNS's certificate cannot be read") from None
-    key = found.public_key()
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise CallbackRefused("SNS's certificate has no RSA key")
-    return _Certificate(key, found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp())
 
 
 # SES's events. Pure.

@@ -1,9 +1,9 @@
 """Slack, by incoming webhook and by bot token: the adapter `chat_slack`.
 
-Owns Block Kit made from words, the two ways to post and the reading of Slack's errors and of its callbacks. slack_sdk
-shapes the requests and checks signatures (its models of the blocks validate by reflection, which cost more than all the
-rest of a send; they are the judge in our tests instead); the wire and its time limits are `channels.http`'s, and the
-SDK's own retries are off. Refuses to know which message an update belongs to: `update_ts` says it.
+Owns the two ways to post and the reading of Slack's errors and of its callbacks; messages are made by
+`channels.slack_blocks`. slack_sdk shapes the requests and checks signatures; the wire and its time limits are
+`channels.http`'s, and the SDK's own retries are off. Refuses to know which message an update belongs to: `update_ts`
+says it.
 
 Where it is written: https://docs.slack.dev/reference/methods/chat.postMessage,
 https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks,
@@ -27,8 +27,7 @@ from msgspec import Meta
 from slack_sdk.signature import Clock, SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
-from channels.chat_escapes import slack, slack_address, slack_escape
-from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, chosen, cut, plain_of, words_of
+from channels.chat_markup import HookHosts
 from channels.contract import (
     Accepted,
     Callback,
@@ -47,31 +46,16 @@ from channels.contract import (
     Unknown,
 )
 from channels.http import Answer, Result, Wire, WireSettings, judge, words
+from channels.slack_blocks import ACKNOWLEDGE, BLOCKS_MOST, BUTTON_CHARS, NO_TEXT, OPEN, TEXT_CHARS, payload_of
 
-__all__ = ["SlackChannel", "SlackSettings", "blocks"]
+__all__ = ["SlackChannel", "SlackSettings"]
 
-_BLOCKS_MOST: Final = 50  # "You can include up to 50 blocks in each message"
 _ATTACHMENTS_MOST: Final = 100  # "you should never include more than 20"; 100 are refused as too_many_attachments
-_SECTION_CHARS: Final = 3000
-_HEADER_CHARS: Final = 150
-_ALT_CHARS: Final = 2000
-_BUTTON_CHARS: Final = 75
-_BUTTONS_MOST: Final = 25
-_TEXT_CHARS: Final = 40_000  # "truncated" beyond: refused here, since half a message is no message
-_FALLBACK_CHARS: Final = 4000  # "limit the text field to 4,000": what notifications and screen readers say
 _RATE: Final = "4/s"  # "several hundred per minute"; the second one a channel has is `per_recipient`'s affair
-_NO_TEXT: Final = "\u200b"  # for attachments alone: without any text slack_sdk warns, and looks into them
 _SHOWN_S: Final = 2.0  # "respond with an HTTP 200 OK within 3 seconds": less, since the events were written before it
 _KNOWN_S: Final = 3600.0  # how long a looked-up person is remembered
 _KNOWN_MOST: Final = 10_000
 
-_OWN_FIELDS: Final = (
-    "attachments", "icon_emoji", "icon_url", "metadata", "reply_broadcast", "thread_ts", "unfurl_links",
-    "unfurl_media", "username",
-)  # fmt: skip
-_OPEN: Final = "gateway_open_"
-_ACKNOWLEDGE: Final = "acknowledge"
-"""The action of our own button. A button of a caller's own blocks whose `action_id` begins so acknowledges too."""
 
 _UNCHANGEABLE: Final = ("message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found")
 """chat.update: the message was deleted, is another app's, or "can no longer be edited"; its channel may be gone too."""
@@ -96,14 +80,14 @@ class SlackSettings(WireSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 class SlackOverrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a request may say in Slack's own terms."""
 
-    blocks: Annotated[list[dict[str, Any]], Meta(max_length=_BLOCKS_MOST)] | None = None
+    blocks: Annotated[list[dict[str, Any]], Meta(max_length=BLOCKS_MOST)] | None = None
     """Block Kit, in the place of what would be made from title and body."""
     attachments: Annotated[list[dict[str, Any]], Meta(max_length=_ATTACHMENTS_MOST)] | None = None
     thread_ts: Annotated[str, Meta(max_length=100)] | None = None
     reply_broadcast: bool | None = None
     update_ts: Annotated[str, Meta(max_length=100)] | None = None
     """Replaces this message of the recipient's: its timestamp, or `channel:timestamp` if the recipient is that id."""
-    acknowledge: bool | Annotated[str, Meta(max_length=_BUTTON_CHARS)] | None = None
+    acknowledge: bool | Annotated[str, Meta(max_length=BUTTON_CHARS)] | None = None
     """Adds a button that acknowledges; a string is its label."""
     username: Annotated[str, Meta(max_length=80)] | None = None
     icon_emoji: Annotated[str, Meta(max_length=100)] | None = None
@@ -124,7 +108,7 @@ class SlackChannel:
         if settings.token is not None and not settings.token.strip().isascii():
             raise SettingsFault("token", "write the token as Slack shows it, beginning with xoxb-")
         self.limits = Limits(
-            text_chars=_TEXT_CHARS, rate=_RATE, concurrency=settings.connections, replaces=settings.token is not None
+            text_chars=TEXT_CHARS, rate=_RATE, concurrency=settings.connections, replaces=settings.token is not None
         )
         self._wire = Wire(settings, tools, base_url=settings.base_url)
         self._hosts = HookHosts(settings.webhook_origins)
@@ -136,7 +120,7 @@ class SlackChannel:
 
     async def send(self, message: Message) -> Outcome:
         """Post one message. Never raises for what Slack does; safe to call concurrently."""
-        payload = _payload(message)
+        payload = payload_of(message)
         if isinstance(payload, Rejected):
             return payload
         if message.to.lower().startswith(("https:", "http:")):
@@ -147,7 +131,7 @@ class SlackChannel:
 
     def raw(self, message: Message) -> bytes:
         """Show the message as JSON, without the channel it goes to. Empty where `send` would reject it."""
-        payload = _payload(message)
+        payload = payload_of(message)
         return b"" if isinstance(payload, Rejected) else msgspec.json.encode(payload)
 
     async def check(self) -> Check:
@@ -455,7 +439,7 @@ def _interaction(body: bytes) -> _Interaction | None:
 
 def _acknowledged(told: _Interaction) -> dict[str, Any] | None:
     """Write the message anew, with who acknowledged it where our button was; `None` if that was not pressed."""
-    if told.message is None or all(pressed.action_id != _ACKNOWLEDGE for pressed in told.actions):
+    if told.message is None or all(pressed.action_id != ACKNOWLEDGE for pressed in told.actions):
         return None
     left: list[dict[str, Any]] = []
     for block in told.message.blocks:
@@ -467,12 +451,12 @@ def _acknowledged(told: _Interaction) -> dict[str, Any] | None:
         left += [{**block, "elements": others}] if others else []
     by = f" by <@{told.user.id}>" if told.user is not None and _ID(told.user.id) else ""
     note = {"type": "context", "elements": [{"type": "mrkdwn", "text": f"Acknowledged{by}"}]}
-    blocks = [*left[: _BLOCKS_MOST - 1], note]
-    return {"replace_original": True, "text": told.message.text or _NO_TEXT, "blocks": blocks}
+    blocks = [*left[: BLOCKS_MOST - 1], note]
+    return {"replace_original": True, "text": told.message.text or NO_TEXT, "blocks": blocks}
 
 
 def _is_our_button(element: Any) -> bool:
-    return isinstance(element, dict) and cast("dict[str, Any]", element).get("action_id") == _ACKNOWLEDGE
+    return isinstance(element, dict) and cast("dict[str, Any]", element).get("action_id") == ACKNOWLEDGE
 
 
 def _events(body: bytes) -> list[StatusEvent]:
@@ -483,8 +467,8 @@ def _events(body: bytes) -> list[StatusEvent]:
 
 
 def _event(pressed: _Pressed, told: _Interaction) -> StatusEvent | None:
-    ours = pressed.action_id.startswith(_OPEN) or pressed.action_id == _ACKNOWLEDGE
-    if not ours and not pressed.action_id.startswith(_ACKNOWLEDGE):
+    ours = pressed.action_id.startswith(OPEN) or pressed.action_id == ACKNOWLEDGE
+    if not ours and not pressed.action_id.startswith(ACKNOWLEDGE):
         return None
     try:
         at = float(pressed.action_ts)
@@ -492,154 +476,10 @@ def _event(pressed: _Pressed, told: _Interaction) -> StatusEvent | None:
         raise CallbackRefused("the action has no time", unreadable=True) from error
     place = told.container
     return StatusEvent(
-        type=EventType.CLICKED if pressed.action_id.startswith(_OPEN) else EventType.ACKNOWLEDGED,
+        type=EventType.CLICKED if pressed.action_id.startswith(OPEN) else EventType.ACKNOWLEDGED,
         at=at,
         provider_id=f"{place.channel_id}:{place.message_ts}" if place and place.channel_id else None,
         message_id=pressed.value if ours else None,
         detail=f"by {told.user.id}" if told.user else None,
         event_id=f"{pressed.action_ts}:{told.user.id if told.user else ''}:{pressed.action_id}",
     )
-
-
-# Block Kit. Pure.
-
-
-def _link(shown: str, address: str) -> str:
-    # What is shown may hold marks, but no link of its own; `|` has no escape there and is harmless.
-    flat = _NESTED.sub(r"\1", shown)
-    return f"<{slack_address(address)}|{flat}>" if flat.strip() else ""
-
-
-_NESTED: Final = re.compile(r"<([^<>|]*)(?:\|[^<>]*)?>")
-
-_MRKDWN: Final = Dialect(
-    text=slack,
-    strong=("*", "*"),
-    em=("_", "_"),
-    strike=("~", "~"),
-    code=lambda text: "`" + slack_escape(text).replace("`", "'") + "`",
-    pre=lambda text: "```\n" + slack_escape(text).replace("```", "'''") + "\n```",
-    link=_link,
-    heading=lambda text: f"*{text.replace('*', '')}*",
-    quote=lambda text: "> " + text.replace("\n", "\n> "),
-    bullet="• ",
-    rule="———",
-)
-
-
-def _payload(message: Message) -> dict[str, Any] | Rejected:
-    """Make what both ways of posting have in common: text, blocks and the caller's own fields."""
-    content, options = message.content, message.options
-    said = words_of(content)
-    own = options.get("blocks", content.data.get("blocks"))
-    found = _named(cast("list[Any]", own), message) if isinstance(own, list) else blocks(said, message)
-    if len(found) > _BLOCKS_MOST:
-        return Rejected(Reason.TOO_LARGE, f"{len(found)} blocks; Slack shows at most {_BLOCKS_MOST}")
-    if len(content.text or "") > _TEXT_CHARS or len(said.markdown or "") > _TEXT_CHARS:
-        return Rejected(Reason.TOO_LARGE, f"Slack takes at most {_TEXT_CHARS} characters")
-    fields = chosen(content.data, options, _OWN_FIELDS)
-    if not found and "attachments" not in fields:
-        return Rejected(Reason.MESSAGE_INVALID, "there is nothing to show: no title, no text and no blocks")
-    text = slack_escape(cut(plain_of(said), _FALLBACK_CHARS))
-    return {"text": text or _NO_TEXT, **({"blocks": found} if found else {}), **fields}
-
-
-def blocks(said: Words, message: Message) -> list[dict[str, Any]]:
-    """Make blocks from words. The buttons carry the message's id, by which their callbacks are known."""
-    made: list[dict[str, Any]] = []
-    if said.title and len(said.title) <= _HEADER_CHARS:
-        made.append({"type": "header", "text": {"type": "plain_text", "text": said.title}})
-    elif said.title:
-        made += [_section(f"*{piece}*") for piece in _pieces(slack_escape(said.title), _SECTION_CHARS - 2)]
-    made += [_section(piece) for piece in _sections(blocks_of(said, _MRKDWN))]
-    if said.image_url:
-        made.append({"type": "image", "image_url": said.image_url, "alt_text": cut(said.title or "image", _ALT_CHARS)})
-    if buttons := _buttons(said, message):
-        made.append({"type": "actions", "elements": buttons})
-    if said.url and said.url not in {action.url for action in said.actions}:
-        made.append({"type": "context", "elements": [_mrkdwn(_link(slack_escape(said.url), said.url))]})
-    return made
-
-
-def _named(own: Sequence[Any], message: Message) -> list[Any]:
-    """Give our buttons in blocks of a template or a caller the message's id, which they cannot know."""
-    return [
-        _with_ids(cast("Mapping[str, Any]", each), message.id) if isinstance(each, Mapping) else each for each in own
-    ]
-
-
-def _with_ids(block: Mapping[str, Any], id_: str) -> Mapping[str, Any]:
-    elements = block.get("elements")
-    if block.get("type") != "actions" or not isinstance(elements, list):
-        return block
-    return {**block, "elements": [_with_id(element, id_) for element in cast("list[Any]", elements)]}
-
-
-def _with_id(element: Any, id_: str) -> Any:
-    if not isinstance(element, Mapping):
-        return element
-    button = cast("Mapping[str, Any]", element)
-    action = str(button.get("action_id"))
-    ours = button.get("type") == "button" and (action == _ACKNOWLEDGE or action.startswith(_OPEN))
-    return {**button, "value": id_} if ours and "value" not in button else button
-
-
-def _buttons(said: Words, message: Message) -> list[dict[str, Any]]:
-    buttons = [
-        _button(action.label, f"{_OPEN}{number}", message) | {"url": action.url}
-        for number, action in enumerate(said.actions[: _BUTTONS_MOST - 1])
-    ]
-    wish = message.options.get("acknowledge", message.content.data.get("acknowledge"))
-    if wish:
-        label = wish if isinstance(wish, str) else "Acknowledge"
-        buttons.append(_button(label, _ACKNOWLEDGE, message))
-    return buttons
-
-
-def _button(label: str, action_id: str, message: Message) -> dict[str, Any]:
-    text = {"type": "plain_text", "text": cut(label, _BUTTON_CHARS)}
-    return {"type": "button", "text": text, "action_id": action_id, "value": message.id}
-
-
-def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": _mrkdwn(text)}
-
-
-def _mrkdwn(text: str) -> dict[str, Any]:
-    return {"type": "mrkdwn", "text": text, "verbatim": True}  # else Slack links names and addresses that data brings
-
-
-def _sections(written: Sequence[str]) -> list[str]:
-    """Put blocks of text together into as few sections as hold them."""
-    sections: list[str] = []
-    for block in written:
-        for piece in _pieces(block, _SECTION_CHARS):
-            if sections and len(sections[-1]) + len(piece) + 2 <= _SECTION_CHARS:
-                sections[-1] += "\n\n" + piece
-            else:
-                sections.append(piece)
-    return sections
-
-
-# What must not be cut in two: an entity, a link. What is longer than a section is cut anywhere.
-_ATOMS: Final = re.compile(r"<[^<>]{0,2900}>|&\w{2,4};|\s+|[^\s&<>]{1,500}|.", re.DOTALL)
-
-
-def _pieces(text: str, most: int) -> list[str]:
-    """Cut text into pieces of at most `most` characters, between words where there is a gap in the last half."""
-    if len(text) <= most:
-        return [text]
-    pieces: list[str] = []
-    atoms: list[str] = []
-    length = gap = 0  # `gap`: how many of the atoms end with the last white space
-    for atom in _ATOMS.findall(text):
-        if length + len(atom) > most:
-            cut_at = gap if sum(map(len, atoms[gap:])) <= most // 2 and gap else len(atoms)
-            pieces.append("".join(atoms[:cut_at]).strip())
-            atoms, gap = atoms[cut_at:], 0
-            length = sum(map(len, atoms))
-        atoms.append(atom)
-        length += len(atom)
-        if atom.isspace():
-            gap = len(atoms)
-    return [piece for piece in (*pieces, "".join(atoms).strip()) if piece]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
 from channels.chat_markup import words_of
-from channels.chat_slack import SlackChannel, SlackSettings, blocks
+from channels.chat_slack import SlackChannel, SlackSettings
 from channels.contract import (
     Accepted,
     Callback,
@@ -31,6 +31,7 @@ from channels.contract import (
     StatusEvent,
     Unknown,
 )
+from channels.slack_blocks import blocks
 from channels.testing import GoldenAnswer, GoldenRequest, HttpChannelContract, HttpFacing, Recorder
 from tests.support.http_server import Do, HttpServer, Reply
 

@@ -81,11 +81,12 @@ _NOTE_SUPPRESSIONS: Final = Batch(
 
 _TAKE: Final = Query(
     """
-    DELETE FROM outbox WHERE (id, webhook_id) IN
-        (SELECT id, webhook_id FROM outbox ORDER BY id LIMIT $1 {lock skip})
+    WITH picked AS MATERIALIZED (SELECT id, webhook_id FROM outbox ORDER BY id LIMIT $1 {lock skip})
+    DELETE FROM outbox WHERE (id, webhook_id) IN (SELECT id, webhook_id FROM picked)
     RETURNING id, webhook_id, type, at, notification_id, delivery_id, status, reason, detail, about, replayed
     """,
 )
+"""`MATERIALIZED`: PostgreSQL may else run the inner SELECT again for each row, and its limit holds for nothing."""
 
 _ENDPOINTS: Final = Batch(
     "SELECT w.id, w.url, w.project FROM v JOIN webhooks AS w ON w.id = v.id WHERE w.enabled",

@@ -102,20 +102,24 @@ _FIRST_KEPT: Final = Query("SELECT id FROM captured ORDER BY id DESC LIMIT 1 OFF
 
 _FORGET_KEYS: Final = Query(
     """
-    DELETE FROM idempotency WHERE (key_id, key) IN
+    WITH picked AS MATERIALIZED
         (SELECT key_id, key FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 {lock skip})
+    DELETE FROM idempotency WHERE (key_id, key) IN (SELECT key_id, key FROM picked)
     RETURNING key
     """,
 )
 
 _FORGET_REPORTS: Final = Query(
     """
-    DELETE FROM status_changes WHERE (provider, told_by, type) IN
+    WITH picked AS MATERIALIZED
         (SELECT provider, told_by, type FROM status_changes
          WHERE received_at < $1 AND due_at < $1 ORDER BY received_at LIMIT $2 {lock skip})
+    DELETE FROM status_changes WHERE (provider, told_by, type) IN (SELECT provider, told_by, type FROM picked)
     RETURNING type
     """,
 )
+
+"""`MATERIALIZED`: PostgreSQL may else run the inner SELECT again for each row, and its limit holds for nothing."""
 
 _FORGET_COUNTS: Final = Query("DELETE FROM counts WHERE hour < $1")
 

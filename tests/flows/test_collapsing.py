@@ -85,7 +85,9 @@ async def test_slack_shows_the_newest_in_the_place_of_the_older_one(tmp_path: Pa
             sent = await gw.send({"slack": "ops"}, channels=["slack"], collapse_key="disk", content=title)
             assert (await gw.final(sent))["status"] == "sent"
         foreign = {"overrides": {"slack": {"replaces": "C9:1.1"}}, "content": {"title": "No key"}}
-        plain = await gw.send({"slack": "ops"}, channels=["slack"], **foreign)
+        refused = await gw.post({"slack": "ops"}, channels=["slack"], **foreign)
+        assert refused.status_code == 422, "a caller cannot name what is replaced"
+        plain = await gw.send({"slack": "ops"}, channels=["slack"], content={"title": "No key"})
         await gw.final(plain)
         assert [one.target.rpartition(".")[2] for one in server.requests] == [
             "postMessage", "update", "update", "postMessage",

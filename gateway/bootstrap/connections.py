@@ -2,8 +2,8 @@
 
 uvicorn waits for ever for a request that does not come, or comes a byte a minute, and keeps whatever stands in a head.
 Owns three limits that it has not: how long the head of a request may take, how large it may be, and how many
-connections there are. Bodies have limits of their own (`gateway.api.reading`); a connection at rest between two
-requests is uvicorn's affair (`timeout_keep_alive`).
+connections there are; and what becomes of a body that was refused while it was still coming. Other bodies have limits
+of their own (`gateway.api.reading`); a connection at rest between two requests is uvicorn's affair.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ HEAD_S: Final = 20.0
 """From the first byte, or from connecting, to the end of the head: far more than the slowest honest line needs."""
 HEAD_BYTES: Final = 65_536
 """Request line and headers together; proxies in front of us take 8 to 32 KiB."""
+_READ_OFF_BYTES: Final = 33_554_432
+"""Of a refused body that are read and thrown away, so that its sender lives to read the answer: a line that is closed
+with octets unread is reset, and the reset overtakes the answer."""
 _BUSY_RETRY_S: Final = 1
 _FILES_KEPT: Final = 256
 """Open files that connections leave to the database, the providers and everything else."""
@@ -76,6 +79,7 @@ class Connection(HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head_bytes = 0
+        self._read_off = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Let the caller in if there is room."""
@@ -109,6 +113,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Count from here."""
+        self._read_off = 0
         self._begin_head()
         super().on_message_begin()
 
@@ -124,9 +129,13 @@ class Connection(HttpToolsProtocol):
         self._begin_head()
 
     def on_body(self, body: bytes) -> None:
-        """Stop counting: bodies are bounded where they are read."""
+        """Stop counting: bodies are bounded where they are read, and here only once they were refused."""
         self._in_head = False
         super().on_body(body)
+        if self._is_resting():
+            self._read_off += len(body)
+            if self._read_off > _READ_OFF_BYTES:
+                self.leave()
 
     def on_message_complete(self) -> None:
         """Stop counting, for a request without a body."""
@@ -174,9 +183,12 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Answer a request that never became one, and close; in mid-answer, only close."""
-        if self._is_resting():
+        cycle = self.cycle
+        if self._is_resting() or not cycle.response_started:
             reply = problem_reply(problem, request_id := self._new_request_id())
             head = b"".join(b"%b: %b\r\n" % header for header in headers_of(reply, request_id))
             status = b"HTTP/1.1 %d %b\r\n" % (reply.status, problem.type.title.encode("ascii"))
             self.transport.write(status + head + b"connection: close\r\n\r\n" + reply.body)
+            if not self._is_resting():
+                cycle.disconnected = True  # it ran already while its body was found to be none: its words come too late
         self.transport.close()

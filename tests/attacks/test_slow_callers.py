@@ -32,7 +32,9 @@ async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
 async def listening(house: House) -> AsyncGenerator[int]:
     """Serve with the gateway's connections and little patience; answers the port."""
     made: Any = partial(Connection, house=house, request_id=lambda: "req_1")
-    config = uvicorn.Config(_answer, port=0, http=made, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        _answer, port=0, http=made, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
+    )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own
     serving = asyncio.create_task(server.serve())

@@ -27,6 +27,7 @@ class House:
     process: GatewayProcess
     client: httpx.Client
     folder: Path
+    closing: contextlib.ExitStack
 
     @property
     def port(self) -> int:
@@ -43,6 +44,12 @@ class House:
         answer = self.client.post("/v1/keys", json=wanted)
         assert answer.status_code == 201, answer.text
         return answer.json()["key"]
+
+    def speaking(self, key: str | None) -> httpx.Client:
+        """Speak with another key, or with none."""
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        client = httpx.Client(base_url=str(self.process.url), headers=headers, timeout=30)
+        return self.closing.enter_context(client)
 
     def is_well(self) -> bool:
         """Say whether it still answers, quickly."""
@@ -64,13 +71,15 @@ def a_house(folder: Path, **config: Any) -> Generator[House]:
         "bootstrap_key": ADMIN,
         "secret_key": SECRET,
         "channels": {"email": {"sender": "Shop <shop@example.com>"}},
+        "categories": {"news": {"unsubscribe": True}},
         "logging": {"level": "debug", "format": "json"},
     }
     process = GatewayProcess(write_config(folder / "gateway.toml", {**known, **config}), "serve", "--port", "0")
     try:
         url = _ready(process)
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
-            yield House(process, client, folder)
+        with contextlib.ExitStack() as closing:
+            client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30)
+            yield House(process, closing.enter_context(client), folder, closing)
     finally:
         process.kill()
 

@@ -72,6 +72,7 @@ def a_house(folder: Path, **config: Any) -> Generator[House]:
         "secret_key": SECRET,
         "channels": {"email": {"sender": "Shop <shop@example.com>"}},
         "categories": {"news": {"unsubscribe": True}},
+        "templates": {"product": "<script>window.pwned = 1</script>"},
         "logging": {"level": "debug", "format": "json"},
     }
     process = GatewayProcess(write_config(folder / "gateway.toml", {**known, **config}), "serve", "--port", "0")

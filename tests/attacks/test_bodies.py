@@ -110,7 +110,7 @@ def test_a_hundred_thousand_recipients_are_refused_quickly_and_nothing_is_stored
     many = [{"email": f"a{number}@example.com"} for number in range(100_000)]
     began = time.monotonic()
     answer = house.client.post("/v1/notifications", json=a_send(many))
-    assert (answer.status_code, [one["code"] for one in answer.json()["errors"]]) == (422, ["too_many"])
+    assert (answer.status_code, {one["code"] for one in answer.json()["errors"]}) == (422, {"too_many"})
     copies = a_send(overrides={"email": {"cc": [one["email"] for one in many]}})
     answer = house.client.post("/v1/notifications", json=copies)
     assert (answer.status_code, {one["code"] for one in answer.json()["errors"]}) == (422, {"too_many"})

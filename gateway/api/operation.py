@@ -39,8 +39,6 @@ Act = Callable[[ApiContext, Call[Any, Any]], Awaitable[Reply]]
 
 EXCHANGE: Final = "gateway.exchange"
 """The key under which the edge leaves the `Exchange` in the ASGI scope."""
-_READ_OFF_MOST: Final = 33_554_432
-"""Bytes of a refused body that are read and thrown away, so that its sender lives to read the answer."""
 _STORE_RETRY_S: Final = 2
 _NOBODY: Final = Caller(
     key_id=UUID(int=0),
@@ -49,7 +47,6 @@ _NOBODY: Final = Caller(
     mode=Mode.TEST,
     scopes=frozenset(),
 )
-_CLOSE: Final[Header] = (b"connection", b"close")
 
 
 class NoQuery(Query, frozen=True, kw_only=True):
@@ -203,7 +200,7 @@ def endpoint(operations: Mapping[str, Operation], context: ApiContext, budget: B
             exchange.status = 499
             return
         except Exception as error:  # noqa: BLE001 # the border: every fault becomes a problem document
-            reply = _failed(error, scope, context, exchange)
+            reply = _failed(error, context, exchange)
         await send_reply(send, exchange, reply, head=method == "HEAD")
 
     return answer
@@ -218,7 +215,7 @@ def path_id(call: Call[Any, Any], name: str, prefix: str, what: str) -> UUID:
     return value
 
 
-def _failed(error: Exception, scope: Scope, context: ApiContext, exchange: Exchange) -> Reply:
+def _failed(error: Exception, context: ApiContext, exchange: Exchange) -> Reply:
     """Turn what was raised into its problem document."""
     match error:
         case Problem():
@@ -231,19 +228,7 @@ def _failed(error: Exception, scope: Scope, context: ApiContext, exchange: Excha
             context.log.error("request_failed", request_id=exchange.request_id, route=exchange.route, exc_info=error)
             problem = Problem(INTERNAL, "This was not expected; the log has the details under the request_id.")
     extra: tuple[Header, ...] = problem.headers if isinstance(problem, _Limited) else ()
-    if _may_go_on(scope):
-        extra = (*extra, _CLOSE)
     return problem_reply(problem, exchange.request_id, *extra)
-
-
-def _may_go_on(scope: Scope) -> bool:
-    """Say whether a refused body may still be coming for long: then the line is closed rather than read to the end."""
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding":
-            return True
-        if name == b"content-length":
-            return not value.isdigit() or int(value) > _READ_OFF_MOST
-    return False
 
 
 def _no_such_method(method: str, route: str) -> Problem:

@@ -16,6 +16,7 @@ from gateway.errors import Code, Fault, Problem, invalid, not_found
 from gateway.model.addresses import AddressFault, match_key, normalise_email, normalise_phone
 from gateway.model.requests import Key, Request, Url
 from gateway.model.states import Scope, Why
+from gateway.observe.masking import mask_address
 from gateway.router.answers import Answer, Listing, utc
 from gateway.storage.contract import SuppressionRow
 
@@ -119,7 +120,7 @@ async def unsuppress(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
         raise not_found("suppression", "of that address")
     address = _looked_up(channel, written)
     if not await context.store.unsuppress(channel, address):
-        raise not_found("suppression", f"{channel[:40]}/{address[:80]}")
+        raise not_found("suppression", f"{channel[:40]}/{mask_address(address[:80])}")
     return json_reply(UnsuppressedAnswer(channel=channel, address=address, deleted=True))
 
 

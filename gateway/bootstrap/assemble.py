@@ -24,7 +24,7 @@ from gateway.api.authentication import Authentication
 from gateway.api.captured_hub import CapturedHub
 from gateway.api.context import ApiContext
 from gateway.api.exchange import AsgiApp
-from gateway.bootstrap.providers import adapters, destinations_of, providers_of, refuse_of
+from gateway.bootstrap.providers import adapters, destinations_of, providers_of, refuse_of, secrets_by_provider
 from gateway.bootstrap.room import Room
 from gateway.clock import Clock
 from gateway.config import rules as configured
@@ -289,7 +289,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
             clock=clock,
             log=log,
         ),
-        checking=Checking(built, destinations, clock=clock, log=log),
+        checking=Checking(built, destinations, secrets_by_provider(settings, built), clock=clock, log=log),
         upkeep=Upkeep(
             store=store,
             retention=settings.retention,

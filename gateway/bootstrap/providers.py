@@ -11,6 +11,7 @@ import msgspec
 
 from channels.contract import Channel, Tools
 from gateway.clock import Clock
+from gateway.config.describe import secrets_of
 from gateway.config.settings import BreakerSettings, Provider, Rate, Secret, Settings
 from gateway.middleware.breaker import Breaker
 from gateway.middleware.rate_limit import Pace, provider_key, provider_pace
@@ -78,6 +79,7 @@ def providers_of(
 ) -> Providers:
     """Put breaker, door, rate and calls around each adapter."""
     breakers = {name: rule.settings.breaker for rule in rules.channels.values() for name in rule.providers}
+    secrets = secrets_by_provider(settings, built)
     handles: list[ProviderHandle] = []
     known = used(settings, Registry.load())
     for name, adapter in built.items():
@@ -100,6 +102,7 @@ def providers_of(
                 rate=rate,
                 batches=batches,
                 paced_calls=batches is not None and limits.rate_counts_calls,
+                secrets=secrets[name],
             ),
         )
     return Providers(handles, {rule.name: rule.providers for rule in (*rules.channels.values(), rules.events)})
@@ -144,11 +147,24 @@ def destinations_of(settings: Settings) -> dict[tuple[str, str], str]:
     return found
 
 
+def secrets_by_provider(settings: Settings, built: Mapping[str, Channel]) -> dict[str, tuple[str, ...]]:
+    """List each provider's secrets: its own, and the addresses that stand behind its channel's configured names."""
+    behind = destinations_of(settings)
+    return {
+        name: (
+            *(secrets_of(settings.providers[name]) if name in settings.providers else ()),
+            *(address for (channel, who), address in behind.items() if channel == adapter.kind and address != who),
+        )
+        for name, adapter in built.items()
+    }
+
+
 async def check_providers(settings: Settings, names: Sequence[str]) -> list[Checked]:
     """Ask these providers at once whether their credentials are good. Needs no database."""
     clock, log = Clock(), get_logger("gateway")
     built = adapters(settings, clock, log)
-    checking = Checking(built, destinations_of(settings), clock=clock, log=log)
+    secrets = secrets_by_provider(settings, built)
+    checking = Checking(built, destinations_of(settings), secrets, clock=clock, log=log)
     try:
         return await asyncio.gather(*(checking.check(name) for name in names))
     finally:

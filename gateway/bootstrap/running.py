@@ -10,14 +10,16 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 import uvloop
 
 from gateway.api.exchange import AsgiApp
 from gateway.bootstrap.assemble import Gateway, api, open_gateway, open_store, signing_secret
+from gateway.bootstrap.connections import Connection, house_of
 from gateway.bootstrap.family import Family, Life, NotStarted, Place
 from gateway.config.settings import Settings
 from gateway.observe.logging import configure as configure_logging
@@ -113,7 +115,7 @@ async def _serve(
     async with open_gateway(settings) as gateway:
         _settle_memory()
         siblings = None if kin is None else kin[1]
-        server = _Server(_uvicorn(settings, api(gateway, works=work, siblings=siblings)), banner)
+        server = _Server(_uvicorn(settings, gateway, api(gateway, works=work, siblings=siblings)), banner)
 
         def stop() -> None:
             server.stop()
@@ -260,11 +262,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _uvicorn(settings: Settings, app: AsgiApp) -> uvicorn.Config:
+def _uvicorn(settings: Settings, gateway: Gateway, app: AsgiApp) -> uvicorn.Config:
+    connection = partial(
+        Connection, house=house_of(settings.limits.connections), request_id=lambda: f"req_{gateway.id_source.token()}"
+    )
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=cast("type[Connection]", connection),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import structs
@@ -14,6 +15,10 @@ from gateway.model.collect import child
 
 STARS: Final = "****"
 _SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|auth|private|webhook|(?:^|_)key(?:$|_)", re.IGNORECASE)
+_NO_SECRET: Final = frozenset({"allow_private", "webhook_origins"})
+"""What only sounds like one."""
+_SECRET_CHARS: Final = 8
+"""A shorter one is no secret, and would be found inside ordinary words."""
 _PASSWORD: Final = re.compile(r"://([^:/@\s]*):.*@")
 _QUERY: Final = re.compile(r"\?.*")
 
@@ -47,8 +52,29 @@ def _masked(value: Any, secrets: frozenset[str], path: str) -> Any:
         return [_masked(item, secrets, f"{path}[{index}]") for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
-    hidden = path in secrets or _SECRET_NAME.search(path.rpartition(".")[2]) is not None
-    return STARS if hidden else value
+    return STARS if _is_secret(path, secrets) else value
+
+
+def _is_secret(path: str, secrets: frozenset[str]) -> bool:
+    name = path.rpartition(".")[2]
+    return path in secrets or (name.partition("[")[0] not in _NO_SECRET and _SECRET_NAME.search(name) is not None)
+
+
+def secrets_of(provider: Provider) -> tuple[str, ...]:
+    """List what must not be repeated when the provider itself repeats it: the longest first."""
+    found = set(_secrets_in(msgspec.to_builtins(provider.settings, enc_hook=str), provider.secrets, ""))
+    return tuple(sorted((one for one in found if len(one) >= _SECRET_CHARS), key=len, reverse=True))
+
+
+def _secrets_in(value: Any, secrets: frozenset[str], path: str) -> Iterator[str]:
+    if is_table(value):
+        for name, item in value.items():
+            yield from _secrets_in(item, secrets, child(path, name))
+    elif is_list(value) or isinstance(value, tuple):
+        for index, item in enumerate(cast("Sequence[Any]", value)):
+            yield from _secrets_in(item, secrets, f"{path}[{index}]")
+    elif isinstance(value, str) and _is_secret(path, secrets):
+        yield value
 
 
 def _plain(value: Any) -> Any:
@@ -58,8 +84,9 @@ def _plain(value: Any) -> Any:
         return {field.encode_name: _plain(getattr(value, field.name)) for field in structs.fields(type(value))}
     if is_table(value):
         return {name: _plain(item) for name, item in value.items()}
-    if is_list(value):
-        return [_plain(item) for item in value]
+    if is_list(value) or isinstance(value, tuple):
+        # A tuple too: left as it is, `_masked` would not look into an adapter's list of secrets.
+        return [_plain(item) for item in cast("Sequence[Any]", value)]
     if isinstance(value, str):
         return without_password(str(value))
     # What is left is a number, an enumeration, a time; a secret or bytes, of which nothing may be shown.

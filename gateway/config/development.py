@@ -38,7 +38,7 @@ def kept_secret(file: Path, make: Callable[[], str]) -> str:
     kept = _read(file)
     if kept is not None:
         return kept
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -119,6 +119,8 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     """Deliveries that may wait; beyond it sends answer 503."""
     pending_accepts: Positive = 2000
     """Requests that may wait for the store at once in one process; beyond it 503, quickly."""
+    connections: Positive = 4096
+    """Callers' connections per process. Beyond it, the one that has asked for nothing the longest gives way."""
     captured: Positive = 10_000
     """Captured messages kept; the oldest go first."""
 

@@ -16,7 +16,7 @@ import msgspec
 from gateway.model import ids
 from gateway.model.states import FINAL, Mode, NotificationStatus, Status, Why
 from gateway.model.turns import NEVER
-from gateway.observe.masking import mask_address
+from gateway.observe.masking import mask_address, mask_text
 from gateway.render.source import shown_version
 from gateway.storage.contract import AttemptRow, DeliveryRow, DeliveryView, EventView, NotificationView
 
@@ -160,7 +160,7 @@ def planned(
         provider=row.provider,
         status=row.status,
         reason=row.reason,
-        detail=row.detail,
+        detail=_told(row.detail, hide=address != row.address),
         engagement=[],
         attempts=[],
         due_at=_due(row.due_at) if row.status is Status.HELD else None,
@@ -185,9 +185,9 @@ def delivery(view: DeliveryView, *, hide: bool = False) -> DeliveryAnswer:
         provider=view.provider,
         status=view.status,
         reason=view.reason,
-        detail=view.detail,
+        detail=_told(view.detail, hide=hide),
         engagement=sorted(view.engagement),
-        attempts=[attempt(row) for row in view.attempts],
+        attempts=[attempt(row, hide=hide) for row in view.attempts],
         due_at=_due(view.due_at) if waiting else None,
         retry_of=None if view.retry_of is None else ids.show(ids.DELIVERY, view.retry_of),
         created_at=utc(view.created_at),
@@ -199,7 +199,12 @@ def _due(at_ms: int) -> str | None:
     return utc(at_ms) if at_ms < NEVER else None
 
 
-def attempt(row: AttemptRow) -> AttemptAnswer:
+def _told(detail: str | None, *, hide: bool) -> str | None:
+    """Show a provider's words: they may name the address."""
+    return mask_text(detail) if hide and detail is not None else detail
+
+
+def attempt(row: AttemptRow, *, hide: bool = False) -> AttemptAnswer:
     """Show one try."""
     return AttemptAnswer(
         number=row.number,
@@ -208,7 +213,7 @@ def attempt(row: AttemptRow) -> AttemptAnswer:
         took_ms=row.took_ms,
         outcome=row.outcome,
         reason=row.reason,
-        detail=row.detail,
+        detail=_told(row.detail, hide=hide),
         provider_id=row.provider_id,
     )
 

@@ -7,12 +7,13 @@ before anything runs. Refuses to know what a provider is asked: its adapter does
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from channels.contract import Channel, Check
+from gateway.observe.masking import without
 
 CHECK_S: Final = 15.0
 """How long one provider may take: no operator waits longer for it."""
@@ -30,12 +31,16 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checking:
-    """Asks the providers of one configuration. `destinations`: what stands behind (channel, configured name)."""
+    """Asks the providers of one configuration. `destinations`: what stands behind (channel, configured name).
+
+    `secrets`: by provider, what its answer is rid of.
+    """
 
     def __init__(
         self,
         adapters: Mapping[str, Channel],
         destinations: Mapping[tuple[str, str], str],
+        secrets: Mapping[str, Sequence[str]],
         *,
         clock: Callable[[], int],
         log: Any,
@@ -43,6 +48,7 @@ class Checking:
     ) -> None:
         self._adapters = adapters
         self._destinations = destinations
+        self._secrets = secrets
         self._clock = clock
         self._log = log
         self._limit_s = limit_s
@@ -61,7 +67,12 @@ class Checking:
             self._log.exception("adapter_raised", provider=name)
             found = Check(ok=False, detail=f"the adapter failed: {type(error).__name__}")
         took_ms = max(0, self._clock() - began)
-        return Checked(provider=name, ok=found.ok, detail=one_line(found.detail), took_ms=took_ms)
+        return Checked(
+            provider=name,
+            ok=found.ok,
+            detail=one_line(without(found.detail, self._secrets.get(name, ()))),
+            took_ms=took_ms,
+        )
 
 
 async def _asked(adapter: Channel, addresses: Mapping[str, str]) -> Check:

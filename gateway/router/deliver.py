@@ -27,6 +27,7 @@ from gateway.model.addresses import list_key
 from gateway.model.collapsing import place_of
 from gateway.model.simulator import outcome_of
 from gateway.model.states import Mode, OnUnknown, Status, Why
+from gateway.observe.masking import without
 from gateway.render.renderer import RenderFailed
 from gateway.router import simulate
 from gateway.router.answers import masked
@@ -45,6 +46,8 @@ FRESH_MS: Final = 1000
 
 LOST: Final = "the worker that held this delivery was lost"
 UNSURE: Final = "an earlier attempt's answer was lost, and no later one succeeded"
+_TELLING: Final = 8
+"""Characters from which an address is looked for in a provider's words: a shorter one (`#ops`) names nobody outside."""
 
 
 class Abandoned(GatewayError):
@@ -557,8 +560,9 @@ class Deliver:
                 assert_never(decision)
 
     def _answered(self, envelope: Envelope, outcome: Outcome, started: int, took_ms: int) -> Outcome:
-        """Write the attempt down."""
+        """Write the attempt down, without what its provider should not have repeated."""
         envelope.on_wire = False
+        outcome = _discreet(outcome, envelope)
         name = envelope.tried or ""
         envelope.attempts.append(_attempt(envelope.tries + 1, name, started, took_ms, outcome))
         self._observe(name, word_of(outcome), took_ms / 1000)
@@ -576,6 +580,19 @@ class Deliver:
     def _leaves(self, envelope: Envelope) -> bool:
         claim = envelope.claim
         return self.leaves(claim.mode, claim.channel, claim.address, claim.stored_user)
+
+
+def _discreet(outcome: Outcome, envelope: Envelope) -> Outcome:
+    """Rid a provider's words of its secrets and of the address: they are logged, and shown to who may not read it."""
+    if outcome.detail is None:
+        return outcome
+    address = envelope.claim.address
+    words = (
+        *(envelope.provider.secrets if envelope.provider else ()),
+        *((address,) if len(address) >= _TELLING else ()),
+    )
+    found = without(outcome.detail, words)
+    return outcome if found == outcome.detail else msgspec.structs.replace(outcome, detail=found)
 
 
 def _attempt(number: int, provider: str, started: int, took_ms: int, outcome: Outcome) -> AttemptRow:

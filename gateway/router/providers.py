@@ -32,6 +32,8 @@ class ProviderHandle(msgspec.Struct, frozen=True, kw_only=True):
     """Where the provider has a batch call."""
     paced_calls: bool = False
     """Whether its rate counts calls: then `batches` waits for it, once a call."""
+    secrets: tuple[str, ...] = ()
+    """What its words are rid of before anybody sees them: some providers repeat the key that they refuse."""
     standing: Standing = msgspec.field(default_factory=Standing)
     replaces: bool = False
     """Whether a message can be changed once it is shown."""

@@ -27,6 +27,7 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     development_key(settings_at(tmp_path))
     file = tmp_path / "state" / "development.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     assert [one.name for one in file.parent.iterdir()] == ["development.key"]
 
 

@@ -40,7 +40,7 @@ class Asked(Scripted):
 
 def checking(adapter: Any, **more: Any) -> Checking:
     adapters, places = {"p1": adapter}, more.pop("destinations", {})
-    return Checking(adapters, places, clock=lambda: 0, log=get_logger("test"), **more)
+    return Checking(adapters, places, {}, clock=lambda: 0, log=get_logger("test"), **more)
 
 
 GOOD = Check(ok=True, detail="all is well")

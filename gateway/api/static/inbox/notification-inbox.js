@@ -102,7 +102,7 @@ const STYLE = `
   @media (max-width: 30rem) {
     .panel, :host([align="start"]) .panel { position: fixed; inset: auto 0.5rem 0.5rem; inline-size: auto; max-block-size: 85vh; }
   }
-  header { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.75rem; padding: 0.75rem 1rem; border-block-end: 1px solid var(--_border); }
+  .head { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.75rem; padding: 0.75rem 1rem; border-block-end: 1px solid var(--_border); }
   h2 { flex: 1; margin: 0; font-size: 1.0625rem; }
   .plain { padding: 0.375rem 0.5rem; border: 0; border-radius: 0.375rem; background: none; color: var(--_accent); font-weight: 600; }
   .plain:hover:not(:disabled) { text-decoration: underline; }
@@ -556,7 +556,7 @@ class NotificationInbox extends HTMLElement {
     const panel = make(
       "section",
       { class: "panel", part: "panel", id: "panel", role: "dialog", "aria-labelledby": "heading", hidden: true },
-      make("header", { part: "header" }, heading, readAll, closing),
+      make("div", { class: "head", part: "header" }, heading, readAll, closing),
       make("div", { class: "scroll" }, list, state, more),
     );
     this.#parts = { badge, bell, heading, readAll, closing, list, state, more, status, panel };

@@ -24,6 +24,8 @@ from gateway.router.catalogue import Catalogue
 from gateway.router.changes import Changes
 from gateway.router.checking import Checking
 from gateway.router.explain import Explaining
+from gateway.router.inbox_tokens import InboxTokens
+from gateway.router.live_inboxes import LiveInboxes
 from gateway.router.people import People
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
@@ -68,6 +70,8 @@ class ApiContext:
     reports: Reports
     unsubscribe_links: UnsubscribeLinks
     webhooks: Webhooks
+    inbox_tokens: InboxTokens
+    live_inboxes: LiveInboxes
     clock: Callable[[], int]
     ids: IdSource
     log: Log

@@ -45,6 +45,7 @@ _PREFIXES: Final = (
     ("/v1/deliveries/", "dlv"),
     ("/v1/captured/", "cap"),
     ("/v1/keys/", "key"),
+    ("/v1/users/{user_id}/inbox/", "inb"),
     ("/v1/users/", "adr"),
     ("/v1/webhooks/", "whk"),
 )
@@ -110,6 +111,11 @@ def write_document(operations: Sequence[Operation]) -> bytes:
             "schemas": {name: schema for name, schema in components.items() if not name.endswith("Query")},
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key with the scope asked for."},
+                "inbox_token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A short-lived token for one person's inbox, from the operation `mintInboxToken`.",
+                },
             },
         },
     }
@@ -142,7 +148,7 @@ def _operation(
         "responses": _responses(operation, schemas),
     }
     if not operation.open:
-        written["security"] = [{"key": []}]
+        written["security"] = [{"key": []}, *([{"inbox_token": []}] if operation.personal else [])]
     if operation.untouched:
         anything = {"schema": {"type": "string", "format": "binary"}}
         written["requestBody"] = {"required": False, "content": {"*/*": anything}}
@@ -163,7 +169,8 @@ def _description(operation: Operation) -> str:
     if not operation.scopes:
         return operation.description
     scopes = " or ".join(f"`{scope}`" for scope in operation.scopes)
-    return f"{operation.description}\n\nNeeds the scope {scopes}.".strip()
+    token = ", or an inbox token of this person" if operation.personal else ""
+    return f"{operation.description}\n\nNeeds the scope {scopes}{token}.".strip()
 
 
 def _path_parameters(operation: Operation) -> Iterator[dict[str, Any]]:

@@ -49,7 +49,8 @@ class Edge:
             known = scope if scope["method"] in _METHODS else {**scope, "method": "TRACE"}
             await self._routes(known, receive, send)
         finally:
-            self._note(exchange, scope["method"], time.perf_counter() - started)
+            ended = exchange.answered_at or time.perf_counter()
+            self._note(exchange, scope["method"], ended - started)
 
     def _note(self, exchange: Exchange, method: str, took_s: float) -> None:
         self._context.metrics.request(

@@ -6,7 +6,10 @@ ASGI's messages; knows no route.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -34,6 +37,13 @@ _SAFETY: Final[tuple[Header, ...]] = (
 _SEALED: Final = (*_SAFETY, _API_POLICY, (b"cache-control", b"no-store"))
 """What every answer of the API carries: it is data for one caller, never a page and never cached."""
 
+_SHARING: Final[tuple[Header, ...]] = (
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"access-control-allow-origin", b"*"),
+)
+SLOW_S: Final = 30
+"""How long a reader may leave a piece of a stream untaken (beyond what the connection buffers) before it is let go."""
+
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -59,18 +69,34 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: tuple[Header, ...] = ()
     media_type: bytes = JSON_TYPE
     page: bytes | None = None
+    shared: bool = False
+    """Pages of elsewhere may use it, too: a file that is everybody's."""
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An answer that goes on: `pieces` are sent as they come, each only once the one before it was taken.
+
+    `ended` is called once at the end, also if no piece was ever asked for.
+    """
+
+    pieces: AsyncGenerator[bytes]
+    ended: Callable[[], None]
+    media_type: bytes
+    headers: tuple[Header, ...] = ()
 
 
 class Exchange:
     """What is noted about one request while it is answered: for headers, metrics and the log."""
 
-    __slots__ = ("caller", "request_id", "route", "status")
+    __slots__ = ("answered_at", "caller", "request_id", "route", "status")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.route = "unmatched"
         self.status = 0
         self.caller: str | None = None
+        self.answered_at: float | None = None
+        """When an answer that goes on for long began (`time.perf_counter`)."""
 
 
 def json_reply(answer: Any, status: int = 200, *headers: Header) -> Reply:
@@ -81,6 +107,8 @@ def json_reply(answer: Any, status: int = 200, *headers: Header) -> Reply:
 def headers_of(reply: Reply, request_id: str) -> list[Header]:
     """List all headers of a reply."""
     sealed = _SEALED if reply.page is None else (*_SAFETY, (b"content-security-policy", reply.page))
+    if reply.shared:
+        sealed = (*(one for one in sealed if one[0] != _SHARING[0][0]), *_SHARING)
     return [
         (b"content-type", reply.media_type),
         (b"content-length", b"%d" % len(reply.body)),
@@ -101,3 +129,51 @@ async def send_reply(send: Send, exchange: Exchange, reply: Reply, *, head: bool
         },
     )
     await send({"type": "http.response.body", "body": b"" if head else reply.body, "more_body": False})
+
+
+async def send_stream(
+    send: Send, receive: Receive, exchange: Exchange, stream: Stream, *, head: bool = False, slow_s: float = SLOW_S
+) -> None:
+    """Send a stream until it ends, its reader hangs up, or leaves a piece untaken for `slow_s` seconds."""
+    exchange.status = 200
+    exchange.answered_at = time.perf_counter()
+    headers = [
+        (b"content-type", stream.media_type),
+        (b"x-request-id", exchange.request_id.encode("ascii")),
+        *stream.headers,
+        *_SEALED,
+    ]
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if head:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await _until_gone(_send_pieces(send, stream.pieces, slow_s), _hung_up(receive))
+    finally:
+        await stream.pieces.aclose()
+        stream.ended()
+
+
+async def _until_gone(*acts: Coroutine[Any, Any, None]) -> None:
+    """Run acts until one of them ends, and end the others."""
+    tasks = [asyncio.create_task(act) for act in acts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _send_pieces(send: Send, pieces: AsyncGenerator[bytes], slow_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async for piece in pieces:
+            async with asyncio.timeout(slow_s):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async with asyncio.timeout(slow_s):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

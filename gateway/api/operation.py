@@ -15,9 +15,22 @@ import msgspec
 
 from gateway.api.authentication import Known, require
 from gateway.api.context import ApiContext
-from gateway.api.exchange import AsgiApp, Call, Exchange, Header, Receive, Reply, Scope, Send, send_reply
+from gateway.api.exchange import (
+    AsgiApp,
+    Call,
+    Exchange,
+    Header,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    Stream,
+    send_reply,
+    send_stream,
+)
 from gateway.api.problems import problem_reply
 from gateway.api.reading import BodyBudget, ClientGone, Query, QueryReader, check_media_type, decode_body, read_body
+from gateway.api.visitors import allowing, preflight, visitor
 from gateway.config.settings import Rate
 from gateway.errors import (
     INTERNAL,
@@ -35,7 +48,7 @@ from gateway.model.states import Mode
 from gateway.router.caller import Caller
 from gateway.storage.contract import StoreUnavailable
 
-Act = Callable[[ApiContext, Call[Any, Any]], Awaitable[Reply]]
+Act = Callable[[ApiContext, Call[Any, Any]], Awaitable[Reply | Stream]]
 
 EXCHANGE: Final = "gateway.exchange"
 """The key under which the edge leaves the `Exchange` in the ASGI scope."""
@@ -93,6 +106,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
     untouched: bool = False
     """Body and query are handed over as they came, whatever they are: for callbacks, whose bytes are signed."""
+    personal: bool = False
+    """An inbox token of the person in the path (`user_id`) is let in, too; pages of `[inbox] origins` may read it."""
     query: type[Query] = NoQuery
     body: BodyRule | None = None
     answer: AnswerRule
@@ -113,18 +128,13 @@ class _Runner:
         large = operation.body is not None and operation.body.attachments
         self.body_limit = limits.attachment_body_bytes if large else limits.body_bytes
 
-    async def run(self, context: ApiContext, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
+    async def run(self, context: ApiContext, scope: Scope, receive: Receive, exchange: Exchange) -> Reply | Stream:
         """Take one request through every check and act on it; raises `Problem`."""
         operation = self.operation
         headers = dict(scope["headers"])
         caller = _NOBODY
         if not operation.open:
-            now = context.clock()
-            known = await context.authentication.known(headers.get(b"authorization"), now)
-            caller = known.caller
-            exchange.caller = caller.name
-            _pay(context, known, now)
-            require(caller, operation.scopes)
+            caller = await self._caller(context, scope, exchange, headers)
         query_string: bytes = scope["query_string"]
         if operation.untouched:
             raw = await read_body(receive, headers, self.body_limit, self.budget)
@@ -142,6 +152,24 @@ class _Runner:
         finally:
             self.budget.done(raw)
 
+    async def _caller(
+        self, context: ApiContext, scope: Scope, exchange: Exchange, headers: Mapping[bytes, bytes]
+    ) -> Caller:
+        """Find out who calls and whether they may; raises the 401, 403 and 429."""
+        now = context.clock()
+        authorization = headers.get(b"authorization")
+        known = None
+        if self.operation.personal:
+            user_id = _path_parameters(scope)["user_id"]
+            known = visitor(context.inbox_tokens, context.settings.inbox.rate, authorization, user_id, now)
+        visits = known is not None
+        known = known or await context.authentication.known(authorization, now)
+        exchange.caller = known.caller.name
+        _pay(context, known, now)
+        if not visits:
+            require(known.caller, self.operation.scopes)
+        return known.caller
+
     def _act(
         self,
         context: ApiContext,
@@ -152,7 +180,7 @@ class _Runner:
         body: Any,
         raw: bytes,
         headers: Mapping[bytes, bytes],
-    ) -> Awaitable[Reply]:
+    ) -> Awaitable[Reply | Stream]:
         call = Call(
             request_id=exchange.request_id,
             caller=caller,
@@ -185,14 +213,21 @@ def endpoint(operations: Mapping[str, Operation], context: ApiContext, budget: B
         runners["HEAD"] = runners["GET"]
     route = next(iter(operations.values())).path
     allow: Header = (b"allow", ", ".join(sorted(runners)).encode())
+    personal = any(operation.personal for operation in operations.values())
+    origins = frozenset(context.settings.inbox.origins if personal else ())
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
         exchange.route = route
         method: str = scope["method"]
         runner = runners.get(method)
+        reply: Reply | Stream | None = None
         try:
-            if runner is None:
+            if runner is None and method == "OPTIONS":
+                reply = preflight(origins, dict(scope["headers"]), runners)
+            if reply is not None:
+                pass
+            elif runner is None:
                 reply = problem_reply(_no_such_method(method, route), exchange.request_id, allow)
             else:
                 reply = await runner.run(context, scope, receive, exchange)
@@ -201,7 +236,12 @@ def endpoint(operations: Mapping[str, Operation], context: ApiContext, budget: B
             return
         except Exception as error:  # noqa: BLE001 # the border: every fault becomes a problem document
             reply = _failed(error, context, exchange)
-        await send_reply(send, exchange, reply, head=method == "HEAD")
+        if origins:
+            reply = msgspec.structs.replace(reply, headers=(*reply.headers, *allowing(origins, scope["headers"])))
+        if isinstance(reply, Stream):
+            await send_stream(send, receive, exchange, reply, head=method == "HEAD")
+        else:
+            await send_reply(send, exchange, reply, head=method == "HEAD")
 
     return answer
 

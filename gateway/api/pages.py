@@ -30,19 +30,26 @@ _FILES: Final = {
     "/people/page.css": ("people/page.css", b"text/css; charset=utf-8"),
     "/schema/swagger-ui.css": ("swagger-ui/swagger-ui.css", b"text/css; charset=utf-8"),
     "/schema/swagger-ui-bundle.js": ("swagger-ui/swagger-ui-bundle.js", b"text/javascript; charset=utf-8"),
+    "/inbox/notification-inbox.js": ("inbox/notification-inbox.js", b"text/javascript; charset=utf-8"),
     "/schema/favicon-32x32.png": ("swagger-ui/favicon-32x32.png", b"image/png"),
 }
+_SHARED: Final = frozenset({"/inbox/notification-inbox.js"})
+"""What the pages of services load from here."""
 _NOT_MODIFIED: Final = 304
 
 
-async def _file(name: str, media_type: bytes, _context: ApiContext, call: Call[NoQuery, None]) -> Reply:
+async def _file(
+    name: str, media_type: bytes, _context: ApiContext, call: Call[NoQuery, None], *, shared: bool
+) -> Reply:
     """Serve one file; browsers ask again each time and mostly get a 304."""
     body = await asyncio.to_thread((_STATIC / name).read_bytes)
     tag = b'"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
     headers = ((b"etag", tag), (b"cache-control", b"no-cache"))
     if call.headers.get(b"if-none-match") == tag:
-        return Reply(status=_NOT_MODIFIED, body=b"", headers=headers, media_type=media_type, page=_POLICY)
-    return Reply(status=200, body=body, headers=headers, media_type=media_type, page=_POLICY)
+        return Reply(
+            status=_NOT_MODIFIED, body=b"", headers=headers, media_type=media_type, page=_POLICY, shared=shared
+        )
+    return Reply(status=200, body=body, headers=headers, media_type=media_type, page=_POLICY, shared=shared)
 
 
 def page_operations() -> tuple[Operation, ...]:
@@ -54,7 +61,7 @@ def page_operations() -> tuple[Operation, ...]:
             path=path,
             tag="Pages",
             summary="A file of the API page",
-            act=partial(_file, name, media_type),
+            act=partial(_file, name, media_type, shared=path in _SHARED),
             open=True,
             answer=AnswerRule(type=Any),
         )

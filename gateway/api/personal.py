@@ -13,6 +13,7 @@ from gateway.api import cursors
 from gateway.api.captured import CapturedAnswer, captured_answer
 from gateway.api.context import ApiContext
 from gateway.api.exchange import Call, Reply, json_reply
+from gateway.api.inbox import InboxItemAnswer, shown_item
 from gateway.api.listings import ListQuery, page_of
 from gateway.api.operation import AnswerRule, NoQuery, Operation
 from gateway.api.suppressions import SuppressionAnswer, shown_suppression
@@ -50,6 +51,7 @@ class ExportAnswer(Answer, frozen=True, kw_only=True):
     captured: list[CapturedAnswer]
     suppressions: list[SuppressionAnswer]
     opt_outs: list[OptOutAnswer]
+    inbox: list[InboxItemAnswer]
     next_cursor: str | None
 
 
@@ -95,6 +97,7 @@ async def export_user(context: ApiContext, call: Call[ExportQuery, None]) -> Rep
                 )
                 for row in found.opt_outs
             ],
+            inbox=[shown_item(row) for row in found.inbox],
             next_cursor=cursors.write(name, last) if found.more else None,
         ),
     )
@@ -133,7 +136,7 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="Tell all that is held about a person",
         description=(
-            "Profile, addresses, deliveries with their events and captured messages, opt-outs and suppressions. "
+            "Profile, addresses, deliveries with their events and captured messages, inbox, opt-outs and suppressions. "
             "Deliveries are the key's project's; a key with the scope `admin` gets those of all."
         ),
         act=export_user,

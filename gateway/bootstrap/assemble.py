@@ -52,6 +52,8 @@ from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.events import EventComposer
 from gateway.router.explain import Explaining
+from gateway.router.inbox_tokens import InboxTokens
+from gateway.router.live_inboxes import LiveInboxes
 from gateway.router.people import People
 from gateway.router.providers import Providers
 from gateway.router.relay import Bell, Relay
@@ -93,6 +95,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     authentication: Authentication
     hub: CapturedHub
     unsubscribe_links: UnsubscribeLinks
+    inbox_tokens: InboxTokens
+    live_inboxes: LiveInboxes
     reports: Reports
     metrics: Metrics
     clock: Clock
@@ -206,6 +210,8 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     )
     raw = _raw(providers)
     hub = CapturedHub()
+    watched = settings.inbox
+    live = LiveInboxes(store=store, most=watched.streams, most_per_user=watched.streams_per_user, log=log)
     callers = Callers()
     worker = _worker()
     bell = Bell()
@@ -220,7 +226,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         id_source=id_source,
         lease_ms=settings.server.lease_s * 1000,
         poll_ms=int(settings.server.poll_s * 1000),
-        on_settled=_settled(metrics, hub, bell, log),
+        on_settled=_settled(metrics, hub, live, bell, log),
         callers=callers,
         log=log,
     )
@@ -320,6 +326,8 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         authentication=Authentication(store, settings.limits, settings.bootstrap_key),
         hub=hub,
         unsubscribe_links=links,
+        inbox_tokens=InboxTokens(secret),
+        live_inboxes=live,
         reports=Reports(store=store, providers=providers, clock=clock, id_source=id_source, log=log),
         metrics=metrics,
         clock=clock,
@@ -386,7 +394,9 @@ def _accepted(metrics: Metrics, bell: Bell) -> Callable[[Mode, int], None]:
     return on_accepted
 
 
-def _settled(metrics: Metrics, hub: CapturedHub, bell: Bell, log: Any) -> Callable[[Claimed, Settlement], None]:
+def _settled(
+    metrics: Metrics, hub: CapturedHub, live: LiveInboxes, bell: Bell, log: Any
+) -> Callable[[Claimed, Settlement], None]:
     def on_settled(claim: Claimed, settlement: Settlement) -> None:
         endpoint = settlement.endpoint
         if endpoint is None:
@@ -398,6 +408,8 @@ def _settled(metrics: Metrics, hub: CapturedHub, bell: Bell, log: Any) -> Callab
         metrics.delivery(claim.channel, settlement.status.value, reason)
         if settlement.captured is not None:
             hub.announce()
+        if settlement.inbox is not None:
+            live.announce()
 
     return on_settled
 
@@ -459,6 +471,8 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             captured_hub=gateway.hub,
             unsubscribe_links=gateway.unsubscribe_links,
             webhooks=gateway.webhooks,
+            inbox_tokens=gateway.inbox_tokens,
+            live_inboxes=gateway.live_inboxes,
             reports=gateway.reports,
             clock=gateway.clock,
             ids=gateway.id_source,

@@ -120,6 +120,7 @@ async def _serve(
         def stop() -> None:
             server.stop()
             gateway.hub.close()  # who waits for a captured message would use up the time to drain
+            gateway.live_inboxes.close()
 
         with _on_signal(stop), _on_orphaned(None if kin is None else kin[0], stop):
             async with working(gateway, work=work), _telling(siblings, gateway):
@@ -187,6 +188,7 @@ async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
         _survey(gateway),
         _attend(gateway),
         gateway.catalogue.follow(),
+        gateway.live_inboxes.run(),
     ]
     if not gateway.settings.database.reveal().startswith("sqlite"):
         loops.append(_follow_clock(gateway))

@@ -28,6 +28,7 @@ from gateway.config.settings import (
     StagingSettings,
     TemplateSettings,
 )
+from gateway.model import inbox
 from gateway.model.addresses import (
     NOT_ADDRESSES,
     AddressFault,
@@ -39,6 +40,7 @@ from gateway.model.addresses import (
     timezone_fault,
 )
 from gateway.model.collect import child, suggestion
+from gateway.model.inbox import INBOX
 from gateway.model.patterns import parse_pattern
 
 Found = Iterator[tuple[str, str]]
@@ -47,7 +49,7 @@ CHANNELS: Final = ("email", "sms", "slack", "discord", "web_push", "mobile_push"
 """The media the gateway itself speaks of; an adapter from elsewhere may bring another."""
 KEY_LEAST: Final = 32
 """Characters of a bootstrap or signing key; `API.md` promises it of the first."""
-RESERVED_PROVIDERS: Final = frozenset({"simulator", "event-webhooks"})
+RESERVED_PROVIDERS: Final = frozenset({"simulator", "event-webhooks", inbox.PROVIDER})
 """Names in the ledger that are no configured account."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}").fullmatch
 _NAME_WORDS: Final = "A name is made of lower-case letters, digits, hyphens and underscores (at most 63)."
@@ -73,6 +75,7 @@ def check(settings: Settings, names: Names) -> Found:
     yield from _check_staging(settings.staging)
     yield from _check_outbound(settings.outbound)
     yield from _check_quiet_hours(settings.quiet_hours)
+    yield from _check_origins(settings.inbox.origins)
     yield from _check_templates(settings.templates)
     for name in names.providers:
         yield from _check_provider_name(name)
@@ -199,6 +202,14 @@ def _check_quiet_hours(quiet: QuietHoursSettings) -> Found:
         yield "quiet_hours.timezone", fault
 
 
+def _check_origins(origins: Sequence[str]) -> Found:
+    for index, origin in enumerate(origins):
+        parts = _split(origin)
+        if parts is None or parts.scheme not in {"http", "https"} or f"{parts.scheme}://{parts.netloc}" != origin:
+            yield f"inbox.origins[{index}]", "Must be a page's origin, such as https://app.example.com: no path."
+    yield from _check_repeats(origins, "inbox.origins")
+
+
 def _check_templates(templates: TemplateSettings) -> Found:
     if templates.folder is not None and not Path(templates.folder).is_dir():
         yield "templates.folder", f"There is no folder {templates.folder}."
@@ -235,6 +246,8 @@ def _check_channel(name: str, channel: ChannelSettings, names: Names) -> Found:
             yield here, f"There is no provider {provider}{suggestion(provider, list(names.providers))}"
         elif (kind := names.providers[provider]) not in {None, name}:
             yield here, f"The provider {provider} serves the channel {kind}, not {name}."
+    if name == INBOX and channel.providers:
+        yield f"{path}.providers", "Must be empty: the inbox is the gateway's own, and has no providers."
     if channel.retry.most_s < channel.retry.first_s:
         yield f"{path}.retry.most_s", "Must not be less than first_s."
     if channel.breaker.most_s < channel.breaker.first_s:

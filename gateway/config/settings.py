@@ -132,6 +132,8 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     contents_days: Positive = 7
     """Bodies, variables and attachments."""
     captured_days: Positive = 7
+    inbox_days: Positive = 90
+    """What lies in people's inboxes, read or not."""
     idempotency_s: Positive = 86_400
     slice: Positive = 1000
     """Rows deleted at once, so that pruning never holds anybody up."""
@@ -230,6 +232,18 @@ class QuietHoursSettings(Section, frozen=True, kw_only=True):
     timezone: str = "UTC"
 
 
+class InboxSettings(Section, frozen=True, kw_only=True):
+    """`[inbox]`: notifications that services show in their own pages."""
+
+    origins: list[str] = []
+    """Pages that may read inboxes from the browser: scheme and host, such as https://app.example.com."""
+    streams: Positive = 1000
+    """Pages that one process keeps up to date at once; a page beyond it asks now and then instead."""
+    streams_per_user: Positive = 10
+    rate: Rate = Rate(20, 1)
+    """Requests per person and process, with a token."""
+
+
 class LogFormat(StrEnum):
     """How log lines look; `auto` is readable on a terminal and JSON elsewhere."""
 
@@ -292,6 +306,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     staging: StagingSettings = StagingSettings()
     outbound: OutboundSettings = OutboundSettings()
     quiet_hours: QuietHoursSettings = QuietHoursSettings()
+    inbox: InboxSettings = InboxSettings()
     logging: LoggingSettings = LoggingSettings()
     templates: TemplateSettings = TemplateSettings()
     providers: dict[str, Provider] = {}

@@ -38,5 +38,12 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
-Verdict = Outcome | Held | Dropped | Kept
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """Put into the person's inbox, where it means nothing any more after `until` (Unix ms)."""
+
+    message: Message
+    until: int | None = None
+
+
+Verdict = Outcome | Held | Dropped | Kept | Placed
 Send = Callable[[Message], Awaitable[Outcome]]

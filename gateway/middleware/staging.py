@@ -20,6 +20,7 @@ import msgspec
 from channels.contract import Message
 from gateway.config.settings import Environment, Otherwise, StagingSettings
 from gateway.model.addresses import AddressFault, normalise_email, normalise_phone, parse_mailbox, recipient_key
+from gateway.model.inbox import INBOX
 from gateway.model.patterns import (
     DestinationPattern,
     EmailPattern,
@@ -123,8 +124,10 @@ class Staging:
         """
         if mode is Mode.TEST:
             return _TEST_KEY
-        if self._open and mode is Mode.LIVE:
-            return _ALLOWED
+        if mode is Mode.LIVE and (self._open or channel == INBOX):
+            return _ALLOWED  # what lies in an inbox has not left: only who holds this gateway's token reads it
+        if channel == INBOX:
+            return _ALLOWED if self._names_user(to) else self._refused(mode, channel, cc, bcc)
         if not (self._names_user(stored_user) or self.allows(channel, to)):
             return self._refused(mode, channel, cc, bcc)
         if not cc and not bcc:
@@ -164,7 +167,7 @@ class Staging:
             case Otherwise.SKIP:
                 return Skip(detail=detail)
             case Otherwise.REDIRECT:
-                target = self._targets.get(recipient_key(channel))
+                target = None if channel == INBOX else self._targets.get(recipient_key(channel))
                 if target is not None:
                     return Redirect(to=target, dropped_cc=tuple(cc), dropped_bcc=tuple(bcc))
                 return Capture(detail=f"{detail}, and {recipient_key(channel)} has no [staging.redirect]")

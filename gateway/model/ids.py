@@ -18,6 +18,7 @@ KEY: Final = "key"
 WEBHOOK: Final = "whk"
 CAPTURED: Final = "cap"
 ADDRESS: Final = "adr"
+INBOX: Final = "inb"
 
 _VERSION_7: Final = 0x7000
 _VARIANT: Final = 0x8000000000000000

@@ -6,9 +6,10 @@ needed any more. Refuses to know how chains are stored and who sends.
 
 What counts as success is the question of each strategy. `first_success` asks whether it went out: `sent` once it is
 final, `delivered`, `captured`, and `unknown`, which may have gone out. `escalate` asks whether somebody noticed:
-`delivered`, any sign of a person (seen, read, opened, clicked, acknowledged), and `captured`, since in staging nobody
-will ever confirm anything and a test should show one message, not the whole chain. A `sent` without a receipt and an
-`unknown` say nothing of that kind, so the next step goes when its time comes.
+`delivered` (but for an item in the inbox, which is there at once), any sign of a person (seen, read, opened, clicked,
+acknowledged), and `captured`, since in staging nobody will ever confirm anything and a test should show one message, not
+the whole chain. A `sent` without a receipt and an `unknown` say nothing of that kind, so the next step goes when its time
+comes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ NOTICED: Final = frozenset(
 """What a person does with a message that has arrived. A complaint and an unsubscribing are no thanks for more."""
 
 _WENT_OUT: Final = frozenset({Status.DELIVERED, Status.CAPTURED, Status.UNKNOWN})
-_ARRIVED: Final = frozenset({Status.DELIVERED, Status.CAPTURED})
 _FAILED: Final = frozenset({Status.FAILED, Status.BOUNCED, Status.EXPIRED, Status.SKIPPED})
 """`cancelled` is not among them: who calls a notification back wants nothing more of it, so nothing follows it."""
 
@@ -49,6 +49,8 @@ class Member(NamedTuple):
     final: bool
     reason: str | None
     engagement: frozenset[str]
+    lies: bool = False
+    """It lies in an inbox, where it is delivered at once and noticed only when somebody looks."""
 
     @property
     def waits(self) -> bool:
@@ -76,7 +78,7 @@ def succeeded(strategy: Strategy, one: Member) -> bool:
     if not NOTICED.isdisjoint(one.engagement):
         return True
     if strategy is Strategy.ESCALATE:
-        return one.status in _ARRIVED
+        return one.status is Status.CAPTURED or (one.status is Status.DELIVERED and not one.lies)
     return one.status in _WENT_OUT or (one.status is Status.SENT and one.final)
 
 

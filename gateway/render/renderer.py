@@ -22,6 +22,7 @@ from gateway.render import parts
 from gateway.render.cache import RenderCache
 from gateway.render.fitting import fitting_faults
 from gateway.render.formats import Refused, babel_locale, time_zone
+from gateway.render.inbox import inbox_content
 from gateway.render.markdown import Markdown
 from gateway.render.sandbox import RenderFailed, Workshop, escape_markdown
 from gateway.render.source import CONTENT_KEY, MEDIA, SHARED, Slot, TemplateFault, TemplateSource, read_folder
@@ -290,6 +291,10 @@ class Renderer:
         if key is not None:
             self._cache.put(key, rendered, more_bytes=len(key) if rendered.data else 0)
         return rendered
+
+    def for_inbox(self, content: Content) -> Content:
+        """Make of what was rendered for the inbox what lies in it: clean HTML and text, and web addresses alone."""
+        return inbox_content(content, self._markdown)
 
     def _scene(
         self,

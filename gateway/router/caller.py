@@ -17,6 +17,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     mode: Mode
     scopes: frozenset[Scope]
+    until: int | None = None
+    """When it ends (Unix ms), if it does: what is told it for long ends then, too."""
 
     def may(self, scope: Scope) -> bool:
         """Say whether this key may do what needs `scope`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import msgspec
 
 from channels.contract import Attachment, Content, Message
 from gateway.model import ids
+from gateway.model.inbox import INBOX
 from gateway.model.requests import ContentRequest, EmailOverrides
 from gateway.render.renderer import Person, Renderer
 from gateway.render.source import decode as decode_template
@@ -34,6 +36,8 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """By channel, as they were written: the adapter that brought a channel may be gone by now."""
     tags: tuple[str, ...] = ()
     collapse_key: str | None = None
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 class Addressee(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -137,6 +141,8 @@ class Composer:
             unsubscribe_url=unsubscribe,
             subject=None if email is None else email.subject,
         )
+        if subject.channel == INBOX:
+            content = self._renderer.for_inbox(content)
         options = _options(subject, own)
         sender = self._rules.channels[subject.channel].sender
         if email is not None:
@@ -162,6 +168,14 @@ class Composer:
             tags=subject.request.tags,
             options=options,
         )
+
+
+def shown_until(subject: Subject) -> int | None:
+    """Say after which moment (Unix ms) a message means nothing any more, as its request or its category says."""
+    request, after_ms = subject.request, subject.category.expires_after_ms
+    start = max(subject.created_at, 0 if request.send_at is None else int(request.send_at.timestamp() * 1000))
+    ends = [] if request.expires_at is None else [int(request.expires_at.timestamp() * 1000)]
+    return min([*ends, *([] if after_ms is None else [start + after_ms])], default=None)
 
 
 UnsubscribeUrl = Callable[[Subject], str]

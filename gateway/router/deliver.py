@@ -19,12 +19,13 @@ from gateway.errors import GatewayError
 from gateway.middleware import pause, rate_limit
 from gateway.middleware.breaker import Refused, State
 from gateway.middleware.consent import decide as decide_consent
-from gateway.middleware.contract import Dropped, Held, Kept, Verdict
+from gateway.middleware.contract import Dropped, Held, Kept, Placed, Verdict
 from gateway.middleware.retry import RetryRules, Step, after_unknown, classify, next_attempt_at
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
-from gateway.model import ids
+from gateway.model import ids, inbox
 from gateway.model.addresses import list_key
 from gateway.model.collapsing import place_of
+from gateway.model.inbox import INBOX
 from gateway.model.simulator import outcome_of
 from gateway.model.states import Mode, OnUnknown, Status, Why
 from gateway.observe.masking import without
@@ -32,7 +33,7 @@ from gateway.render.renderer import RenderFailed
 from gateway.router import simulate
 from gateway.router.answers import masked
 from gateway.router.batches import Batches
-from gateway.router.compose import Composer, Subject
+from gateway.router.compose import Composer, Subject, shown_until
 from gateway.router.events import EventComposer, Outgoing, endpoint_of
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
@@ -193,7 +194,8 @@ class Deliver:
     # --- the layers, outermost first ---
 
     async def _retry(self, envelope: Envelope, proceed: Next) -> Verdict:
-        if envelope.claim.lost:
+        # An item is in the inbox once its settlement is: a worker that was lost before put nothing in.
+        if envelope.claim.lost and envelope.claim.channel != INBOX:
             _record_lost(envelope, self._clock())
             spent = envelope.tries >= self._retries[envelope.channel.name].attempts
             if spent or not self._may_resend(envelope):
@@ -220,7 +222,7 @@ class Deliver:
                 return self._later(envelope, None, words) or verdict
             case Rejected() if unsure and blame_of(verdict.reason) is not Blame.RECIPIENT:
                 return unknown  # `failed` would say that it was not sent; only a bad address proves that
-            case Accepted() | Rejected() | Held() | Dropped() | Kept():
+            case Accepted() | Rejected() | Held() | Dropped() | Kept() | Placed():
                 too_late = isinstance(verdict, Dropped) and verdict.status is Status.EXPIRED
                 return unknown if unsure and too_late else verdict  # so would `expired`
             case _:
@@ -275,7 +277,7 @@ class Deliver:
         """Leave a message out that a newer one has replaced meanwhile, and learn what stands where it goes."""
         claim = envelope.claim
         news = self._clock() - envelope.checked_at > FRESH_MS
-        shows = any(handle.replaces for handle in self._providers.of(claim.channel))
+        shows = claim.channel == INBOX or any(handle.replaces for handle in self._providers.of(claim.channel))
         if claim.collapse_key is None or not (news or shows):
             return await proceed(envelope)
         place = place_of(claim.project, claim.collapse_key, claim.channel, claim.address)
@@ -319,7 +321,7 @@ class Deliver:
                     stopped = stopped or verdict  # a person's STOP concerns one sender; the next may be another
                 case Rejected(reason=Reason.OPTED_OUT) if any(one.provider == handle.name for one in envelope.stops):
                     stopped = verdict
-                case Dropped() | Kept():
+                case Dropped() | Kept() | Placed():
                     return verdict
                 case Held():
                     held = verdict if held is None or verdict.until < held.until else held
@@ -522,9 +524,17 @@ class Deliver:
         if not isinstance(allowed, Message):
             return allowed
         if handle is None:
+            return self._without_provider(envelope, allowed)
+        return self._going(envelope, handle.name, _signed(envelope, allowed))
+
+    def _without_provider(self, envelope: Envelope, message: Message) -> Placed | Dropped:
+        """Put it into the inbox, the one channel that needs nobody: what is settled there is delivered."""
+        if envelope.claim.channel != INBOX:
             detail = f"no provider is configured for {envelope.claim.channel}"
             return Dropped(status=Status.FAILED, reason=Why.ACCOUNT_PROBLEM, detail=detail)
-        return self._going(envelope, handle.name, _signed(envelope, allowed))
+        envelope.tried = inbox.PROVIDER
+        envelope.attempts.append(_attempt(envelope.tries + 1, inbox.PROVIDER, self._clock(), 0, Accepted()))
+        return Placed(message=message, until=None if envelope.subject is None else shown_until(envelope.subject))
 
     def _going(self, envelope: Envelope, provider: str, message: Message) -> Message:
         envelope.on_wire = True

@@ -14,6 +14,8 @@ import msgspec
 from channels.contract import Message
 from gateway.middleware import rate_limit
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
+from gateway.model import inbox
+from gateway.model.inbox import INBOX
 from gateway.model.requests import SendRequest
 from gateway.model.states import Scope, Status, Why
 from gateway.model.turns import NEVER
@@ -268,7 +270,7 @@ class Explaining:
                     found.decision = "redirect"
             case Allowed():
                 dropped = bool(decision.dropped_cc or decision.dropped_bcc)
-                rules.append(RuleNote("staging", "pass", dropped_note(decision) if dropped else None))
+                rules.append(RuleNote("staging", "pass", dropped_note(decision) if dropped else _stays(message)))
                 if dropped:
                     found.message = without_copies(message, decision.dropped_cc, decision.dropped_bcc)
             case _:
@@ -277,6 +279,9 @@ class Explaining:
     async def _provider(self, found: _Findings, planned: Planned, rules: list[RuleNote], now: int) -> None:
         if planned.target.simulated:
             found.provider = simulate.PROVIDER
+            return
+        if planned.target.channel == INBOX:
+            found.provider = inbox.PROVIDER
             return
         every = self._providers.of(planned.target.channel)
         configured = await self._not_stopped(found, planned, every)
@@ -313,6 +318,10 @@ class Explaining:
         asked = {one.name: [(target.channel, target.key, name) for name in one.senders(chosen)] for one in handles}
         stopped = set(await self._store.stopped([stop for stops in asked.values() for stop in stops]))
         return [one for one in handles if not stopped.intersection(asked[one.name])]
+
+
+def _stays(message: Message) -> str | None:
+    return "an inbox is in this gateway: nothing leaves" if message.kind == INBOX else None
 
 
 def _shut(handle: ProviderHandle, now: int) -> int | None:

@@ -15,6 +15,7 @@ from channels.address_guard import Guard
 from channels.mime import header_faults
 from gateway.errors import Code, Fault, invalid
 from gateway.model.addresses import AddressFault, list_key, locale_fault, normalise, timezone_fault
+from gateway.model.inbox import INBOX
 from gateway.model.people import AddressRequest, UserRequest, user_id_fault
 from gateway.router.providers import Providers
 from gateway.router.rules import Rules
@@ -29,6 +30,10 @@ _SUBSCRIPTION_CHANNEL: Final = "web_push"
 _KEY_BYTES: Final = 2000
 """Longer ones do not fit into an index of PostgreSQL together with the user's id; real ones have a few hundred."""
 _ATTRIBUTES_BYTES: Final = 16_384
+_HINTS: Final = {
+    "phone": "; a phone number's channel is sms",
+    INBOX: "; every person has an inbox, which needs no address",
+}
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -39,7 +44,7 @@ class People:
         self._providers = providers
         self._guard = guard
         self._clock = clock
-        self._channels = KNOWN_CHANNELS | rules.channels.keys()
+        self._channels = (KNOWN_CHANNELS | rules.channels.keys()) - {INBOX}
 
     def profile(self, id_: str, written: UserRequest, *, id_field: str) -> UserPut:
         """Read a whole profile; raises the 422 with every fault. `id_field` names where the id was written."""
@@ -102,7 +107,7 @@ class People:
         if one.label is not None and not one.label.isprintable():
             faults.append(Fault(f"{where}label", Code.INVALID, "A label must not contain control characters."))
         if one.channel not in self._channels:
-            hint = "; a phone number's channel is sms" if one.channel == "phone" else ""
+            hint = _HINTS.get(one.channel, "")
             message = f"There is no such channel; there are {', '.join(sorted(self._channels))}{hint}."
             faults.append(Fault(f"{where}channel", Code.UNKNOWN_CHANNEL, message))
             return None

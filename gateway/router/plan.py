@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held
+from gateway.model.inbox import INBOX
 from gateway.model.states import WAITING, OnUnknown, Priority, Status, Strategy, Why
 from gateway.model.turns import NEVER
 from gateway.router.rules import CategoryRule, Rules
@@ -137,7 +138,8 @@ def _turn(ask: Ask, one: Planned, chain: Sequence[str], rules: Rules, now: int) 
     if ask.escalate_after_ms is not None:
         due = max(_start(ask, now) + step * ask.escalate_after_ms, one.due_at)
         deadline_at = min(limit, due + budget)
-        detail = f"unless {' or '.join(chain[:step])} arrives or is acknowledged; at once if {chain[step - 1]} fails"
+        noticed = "is seen" if INBOX in chain[:step] else "arrives or is acknowledged"
+        detail = f"unless {' or '.join(chain[:step])} {noticed}; at once if {chain[step - 1]} fails"
     return msgspec.structs.replace(
         one,
         status=Status.HELD,

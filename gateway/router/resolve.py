@@ -25,6 +25,7 @@ from gateway.model.addresses import (
     normalise,
     recipient_key,
 )
+from gateway.model.inbox import INBOX
 from gateway.model.patterns import EmailPattern, cut_email
 from gateway.model.requests import EmailOverrides, Recipient, SendRequest, TemplateChoice, recipients
 from gateway.model.simulator import outcome_of
@@ -206,6 +207,9 @@ class Resolver:
             person = None if one.user is None else stored.get(one.user)
             before = len(targets)
             for channel in channels:
+                if channel == INBOX and person is not None:
+                    targets.append(_target(position, channel, person.id, own, person.id))
+                    continue
                 address = _address(channel, one, f"to[{position}]", faults)
                 known = () if address is not None or person is None else _stored_on(channel, person)
                 targets.extend(_target(position, channel, kept.address, own, one.user, kept.id) for kept in known)

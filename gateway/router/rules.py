@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.config.settings import CategorySettings, ChannelSettings, Environment, RetrySettings, Settings
 from gateway.model.events import EVENT_CATEGORY
+from gateway.model.inbox import INBOX
 from gateway.model.states import Mode, OnUnknown, Priority, Strategy
 from gateway.router.events import CHANNEL as EVENT_CHANNEL
 from gateway.router.events import RETRY as EVENT_RETRY
@@ -22,7 +23,7 @@ DEFAULT_CATEGORY: Final = "default"
 _COSTLY: Final = frozenset({"sms"})
 """Channels where a second copy costs money and trust: a lost answer is held there unless somebody says otherwise."""
 
-_BUILT_IN: Final = "email"
+_BUILT_IN: Final = ("email", INBOX)
 
 EVENT_PROVIDER: Final = "event-webhooks"
 """The provider that posts our events where no `hook_signed` is configured."""
@@ -66,8 +67,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def build(cls, settings: Settings) -> Rules:
-        """Resolve the configuration. E-mail always exists, so that a gateway without any file can be tried."""
-        names = {_BUILT_IN: None, **dict.fromkeys(settings.channels)}
+        """Resolve the configuration. E-mail and the inbox always exist: a gateway without a file can be tried."""
+        names = dict.fromkeys([*_BUILT_IN, *settings.channels])
         channels = {name: _channel(name, settings) for name in names}
         categories = {name: _category(name, one) for name, one in settings.categories.items()}
         categories.setdefault(DEFAULT_CATEGORY, _category(DEFAULT_CATEGORY, CategorySettings()))
@@ -87,10 +88,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         """List the channels that a request without a wish may use.
 
         In production those with a provider; elsewhere, and for test keys, all, since what has no provider is captured.
+        The inbox only where it is named: nobody should find in their page what was meant for their mailbox.
         """
         if self.environment is Environment.PRODUCTION and mode is not Mode.TEST:
             return tuple(name for name, rule in self.channels.items() if rule.providers)
-        return tuple(self.channels)
+        return tuple(name for name in self.channels if name != INBOX)
 
     def on_unknown(self, category: CategoryRule, channel: str) -> OnUnknown:
         """Say what follows a lost answer: the category's word, else the channel's, else the medium's nature."""

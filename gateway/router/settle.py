@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 
 from channels.contract import Accepted, Blame, Message, Reason, Rejected, Retry, Unknown, blame_of
-from gateway.middleware.contract import Dropped, Held, Kept, Verdict
+from gateway.middleware.contract import Dropped, Held, Kept, Placed, Verdict
+from gateway.model import ids
 from gateway.model.addresses import list_key
 from gateway.model.collapsing import place_of
 from gateway.model.states import FINAL, Status, Why
@@ -22,6 +23,7 @@ from gateway.storage.contract import (
     CapturedRow,
     Claimed,
     EndpointReport,
+    InboxRow,
     Settlement,
     ShownRow,
     SuppressionRow,
@@ -61,8 +63,10 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     redirected: bool = False
 
 
-def settle(claim: Claimed, done: Done, now: int, *, raw: Callable[[Message], bytes], new_id: UUID) -> Settlement:
-    """Decide what is stored. Pure but for `raw`, which shows a captured message's wire form; `new_id` names it."""
+def settle(  # noqa: PLR0911 - one for each kind of verdict
+    claim: Claimed, done: Done, now: int, *, raw: Callable[[Message], bytes], new_id: UUID
+) -> Settlement:
+    """Decide what is stored. Pure but for `raw`, which shows a captured message's wire form; `new_id` names an item."""
     verdict = done.verdict
     match verdict:
         case Accepted():
@@ -125,6 +129,18 @@ def settle(claim: Claimed, done: Done, now: int, *, raw: Callable[[Message], byt
                 final=True,
                 captured=_captured(claim, verdict.message, now, raw=raw, new_id=new_id),
             )
+        case Placed():
+            return _settlement(
+                claim,
+                done,
+                now,
+                Status.DELIVERED,
+                None,
+                _joined(None, done.notes),
+                final=True,
+                provider_id=ids.show(ids.INBOX, new_id),
+                inbox=_item(claim, verdict, now, new_id=new_id),
+            )
         case _:
             assert_never(verdict)
 
@@ -144,6 +160,7 @@ def _settlement(
     captured: CapturedRow | None = None,
     suppress: SuppressionRow | None = None,
     shown: ShownRow | None = None,
+    inbox: InboxRow | None = None,
 ) -> Settlement:
     return Settlement(
         id=claim.id,
@@ -161,6 +178,7 @@ def _settlement(
         captured=captured,
         suppress=suppress,
         shown=shown,
+        inbox=inbox,
         stops=() if done.redirected else tuple(_stop(claim, one) for one in done.stops),
         endpoint=_endpoint(claim, done),
         now=now,
@@ -218,6 +236,25 @@ def _shown(claim: Claimed, done: Done, verdict: Accepted) -> ShownRow | None:
         delivery_id=claim.id,
         provider=done.provider,
         provider_id=verdict.provider_id,
+    )
+
+
+def _item(claim: Claimed, placed: Placed, now: int, *, new_id: UUID) -> InboxRow:
+    content = placed.message.content
+    return InboxRow(
+        id=new_id,
+        user_id=claim.address,
+        delivery_id=claim.id,
+        notification_id=claim.notification_id,
+        project=claim.project,
+        category=claim.category,
+        collapse_key=claim.collapse_key,
+        title=content.subject,
+        text=content.text,
+        html=content.html,
+        data=_ENCODE(content.data),
+        created_at=now,
+        expires_at=placed.until,
     )
 
 

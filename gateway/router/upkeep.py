@@ -53,6 +53,7 @@ class Upkeep:
             contents_before=now - self._retention.contents_days * _DAY_MS,
             captured_before=now - self._retention.captured_days * _DAY_MS,
             captured_most=self._limits.captured,
+            inbox_before=now - self._retention.inbox_days * _DAY_MS,
             receipts_before=now - _RECEIPTS_MS,
             slice=self._retention.slice,
         )

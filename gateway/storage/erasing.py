@@ -205,6 +205,18 @@ PLACES: Final = (
         Batch("DELETE FROM addresses WHERE user_id IN (SELECT user_id FROM v) RETURNING id", _USER),
     ),
     Place(
+        "inbox_items",
+        ("user_id", "category", "collapse_key", "title", "body_text", "body_html", "data"),
+        By.USER,
+        Batch("DELETE FROM inbox_items WHERE user_id IN (SELECT user_id FROM v) RETURNING id", _USER),
+    ),
+    Place(
+        "inboxes",
+        ("user_id",),
+        By.USER,
+        Batch("DELETE FROM inboxes WHERE user_id IN (SELECT user_id FROM v) RETURNING user_id", _USER),
+    ),
+    Place(
         "users",
         ("user_id", "name", "locale", "timezone", "attributes"),
         By.USER,
@@ -246,6 +258,11 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
         "created_at",
     ),
     "outbox": ("id", "webhook_id", "type", "at", "notification_id", "delivery_id", "status", "reason", "replayed"),
+    "inboxes": ("version",),
+    "inbox_items": (
+        *("id", "number", "version", "delivery_id", "notification_id", "project", "created_at", "seen_at", "read_at"),
+        *("archived_at", "expires_at"),
+    ),
     "turns": ("delivery_id", "budget_ms", "look_at"),
     "collapsing": ("delivery_id", "replaced_id", "shown_by", "shown_id"),
     "queue": (

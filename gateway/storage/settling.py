@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, Status
-from gateway.storage import captured, collapsing, ledger, people, status, suppressions, turns, webhooks
+from gateway.storage import captured, collapsing, inbox, ledger, people, status, suppressions, turns, webhooks
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import AttemptRow, Settlement
 from gateway.storage.ledger import Books
@@ -154,6 +154,7 @@ def _write(
         books=books,
         due=due,
     )
+    inbox.keep(conn, [s.inbox for s, _ in ordered if s.inbox is not None])  # last: its rows are locked after all others
     return due
 
 

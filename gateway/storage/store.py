@@ -21,6 +21,7 @@ from gateway.storage import (
     captured,
     claiming,
     figures,
+    inbox,
     keys,
     migrate,
     opt_outs,
@@ -66,6 +67,7 @@ from gateway.storage.contract import (
 )
 from gateway.storage.database import Database, OnBatch, Verb, unheard
 from gateway.storage.edits_verbs import EditVerbs
+from gateway.storage.inbox_verbs import InboxVerbs
 from gateway.storage.ledger import Books
 from gateway.storage.people_verbs import PeopleVerbs
 from gateway.storage.personal_verbs import PersonalVerbs
@@ -101,6 +103,7 @@ class SqlStore(
     WishVerbs,
     SpendingVerbs,
     WebhookVerbs,
+    InboxVerbs,
 ):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 
@@ -386,13 +389,15 @@ class SqlStore(
         trimmed = await write(lambda conn: upkeep.trim_captured(conn, rules))
         forgotten = await write(lambda conn: upkeep.forget_keys(conn, now, most))
         dropped = await write(lambda conn: upkeep.forget_reports(conn, now, most))
+        emptied = await write(lambda conn: inbox.forget(conn, rules.inbox_before, now, most))
         self._walked = await write(lambda conn: pacing.prune(conn, self._walked, now, most))
         return UpkeepReport(
             expired=expired,
             finalised=finalised,
             deleted=deleted,
             events_applied=applied,
-            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped, turned) >= most,
+            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped, turned, emptied)
+            >= most,
         )
 
     async def depths(self, now: int) -> list[LaneDepth]:

@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from gateway.model import ids
+from gateway.model.inbox import INBOX
 from gateway.model.states import FINAL, Status, Strategy, Why
 from gateway.model.turns import NOTICED, Follows, Member, follows
 from gateway.storage import cancelling, ledger
@@ -216,6 +217,7 @@ def _member(id_: UUID, row: Sequence[Any]) -> Member:
         final=bool(row[3]),
         reason=row[4],
         engagement=frozenset(row[5].split(",")),
+        lies=row[10] == INBOX,
     )
 
 

@@ -58,6 +58,8 @@ def _ours() -> Any:
             captured_hub=CapturedHub(),
             reports=unused,
             unsubscribe_links=unused,
+            inbox_tokens=unused,
+            live_inboxes=unused,
             clock=lambda: time.time_ns() // 1_000_000,
             ids=IdSource(),
             log=get_logger("bench"),

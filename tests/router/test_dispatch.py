@@ -376,7 +376,7 @@ async def test_a_due_time_wakes_the_dispatcher_before_its_poll(tmp_path):
 
 async def test_lanes_are_those_of_the_channel_by_priority(tmp_path):
     async with house(tmp_path, Scripted()) as place:
-        channels = ("email", "_events")
+        channels = ("email", "inbox", "_events")
         assert set(place.dispatcher.in_hand()) == {f"{name}:{one}" for name in channels for one in Priority}
 
 

@@ -15,6 +15,7 @@ from gateway.storage.contract import (
     Claimed,
     DeliveryRow,
     Idempotency,
+    InboxRow,
     Lease,
     NotificationRow,
     Reservation,
@@ -170,6 +171,24 @@ class Rows:
         }
         return CapturedRow(**(values | changes))
 
+    def item(self, claimed: Claimed, **changes: Any) -> InboxRow:
+        values: dict[str, Any] = {
+            "id": self.id(),
+            "user_id": claimed.user_id,
+            "delivery_id": claimed.id,
+            "notification_id": claimed.notification_id,
+            "project": claimed.project,
+            "category": claimed.category,
+            "collapse_key": claimed.collapse_key,
+            "title": "Hello",
+            "text": "Your parcel is on its way",
+            "html": "<p>Your parcel is on its way</p>",
+            "data": b"{}",
+            "created_at": self.clock.now,
+            "expires_at": None,
+        }
+        return InboxRow(**(values | changes))
+
     def change(self, type_: str, **changes: Any) -> StatusChange:
         values: dict[str, Any] = {
             "id": self.id(),
@@ -203,6 +222,7 @@ class Rows:
             "notifications_before": 0,
             "contents_before": 0,
             "captured_before": 0,
+            "inbox_before": 0,
             "captured_most": 1000,
             "receipts_before": 0,
             "slice": 100,

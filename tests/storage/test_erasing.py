@@ -140,6 +140,7 @@ class Told:
             "theirs",
             detail=f"250 {CANARY}",
             attempts=(rows.attempt(detail=f"250 for {CANARY}", provider_id="theirs"),),
+            inbox=rows.item(claims[sent.id], text=f"Dear {CANARY}"),
         )
         await store.settle(told)
         captured = rows.captured(claims[kept.id], to=ADDRESS, text=f"Dear {CANARY}", raw=f"To: {CANARY}".encode())

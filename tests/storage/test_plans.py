@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Select
 
+from gateway.model.inbox import OF_ALL
 from gateway.model.states import NotificationStatus, Status
 from gateway.storage import (
     accepting,
@@ -19,6 +20,7 @@ from gateway.storage import (
     collapsing,
     erasing,
     figures,
+    inbox,
     ledger,
     outbox,
     pacing,
@@ -34,7 +36,16 @@ from gateway.storage import (
 )
 from gateway.storage import status as reports
 from gateway.storage.bulk import Batch, Kind, Query
-from gateway.storage.contract import AddressPut, DeliveryFilter, NotificationFilter, Page, UserFilter, UserPut
+from gateway.storage.contract import (
+    AddressPut,
+    DeliveryFilter,
+    InboxFilter,
+    InboxMark,
+    NotificationFilter,
+    Page,
+    UserFilter,
+    UserPut,
+)
 from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import LANE, Clock, Rows
@@ -52,6 +63,7 @@ BATCHES: dict[str, Batch] = (
             claiming,
             collapsing,
             erasing,
+            inbox,
             ledger,
             outbox,
             pacing,
@@ -115,6 +127,16 @@ LISTS: dict[str, Select[Any]] = {
                 UserFilter(since=5, until=50),
             )
         ]
+        + [
+            query
+            for user, project in (("user-7", "default"), ("user-7", None))
+            for query in (
+                inbox.listed(InboxFilter(user_id=user, project=project, limit=50), 5),
+                inbox.listed(InboxFilter(user_id=user, project=project, unread=True, limit=50, before=5), 5),
+                inbox.listed(InboxFilter(user_id=user, project=project, archived=True, limit=50), 5),
+                *(inbox.to_mark(InboxMark(user_id=user, project=project, act=act), 5, 7) for act in OF_ALL),
+            )
+        ]
     )
 }
 
@@ -147,7 +169,7 @@ async def filled(store: SqlStore, rows: Rows) -> SqlStore:
             ]
         )
     claims = await rows.claim(store, 1500)
-    await asyncio.gather(*[store.settle(rows.sent(one, one.id.hex)) for one in claims])
+    await asyncio.gather(*[store.settle(rows.sent(one, one.id.hex, inbox=rows.item(one))) for one in claims])
     await asyncio.gather(
         *[store.reserve(rows.reservation(f"key-{n}")) for n in range(1000)],
         *[store.suppress(rows.suppression(f"u{n}@example.com")) for n in range(1000)],
@@ -224,6 +246,8 @@ QUERIES = [
     (upkeep._FORGET_REPORTS, (5, 10), "status_changes_by_received"),
     (reports._TO_LOOK_AT, (5, 10), "status_changes_by_look"),
     (turns._TO_LOOK_AT, (5, 10), "turns_by_look"),
+    (inbox._OLD, (UUID(int=5), 10), "inbox_items"),
+    (inbox._EXPIRED, (5, 10), "inbox_expiring"),
     (figures._DEPTHS, (5, 100), "queue_by_due"),
     (claiming._pick_sqlite(2), (LANE, 5, 10, "sms:bulk", 5, 10), "queue_by_due"),
 ]

@@ -7,6 +7,16 @@ here; what stands in which file is the contract's own affair.
 from gateway.storage.contract.collapsing import CollapseStore, Latest
 from gateway.storage.contract.edits import EditedRow, EditRow, EditStore
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
+from gateway.storage.contract.inbox import (
+    InboxFilter,
+    InboxItem,
+    InboxMark,
+    InboxMarked,
+    InboxNews,
+    InboxPage,
+    InboxStore,
+    InboxWatch,
+)
 from gateway.storage.contract.people import (
     ADDRESSES_MOST,
     AddressPut,
@@ -37,6 +47,7 @@ from gateway.storage.contract.rows import (
     ForUser,
     Gone,
     Idempotency,
+    InboxRow,
     KeyReused,
     KeyRow,
     LaneDepth,
@@ -92,6 +103,15 @@ __all__ = [
     "ForUser",
     "Gone",
     "Idempotency",
+    "InboxFilter",
+    "InboxItem",
+    "InboxMark",
+    "InboxMarked",
+    "InboxNews",
+    "InboxPage",
+    "InboxRow",
+    "InboxStore",
+    "InboxWatch",
     "KeyReused",
     "KeyRow",
     "LaneDepth",

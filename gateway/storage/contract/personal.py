@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.storage.contract.inbox import InboxItem
 from gateway.storage.contract.people import UserRow
 from gateway.storage.contract.rows import (
     CapturedRow,
@@ -30,6 +31,7 @@ class PersonPage(Row, frozen=True, kw_only=True):
     captured: tuple[CapturedRow, ...]
     suppressions: tuple[SuppressionRow, ...]
     opt_outs: tuple[OptOutRow, ...]
+    inbox: tuple[InboxItem, ...]
 
 
 class Erased(Row, frozen=True, kw_only=True):

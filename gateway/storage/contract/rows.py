@@ -272,6 +272,27 @@ class EndpointReport(Row, frozen=True, kw_only=True):
     gone: bool = False
 
 
+class InboxRow(Row, frozen=True, kw_only=True):
+    """An item that a settlement puts into the inbox of `user_id`. `data` is JSON that the store never looks into.
+
+    With a `collapse_key` it takes the place of the one that lies there with the same key, of the same project.
+    """
+
+    id: UUID
+    user_id: str
+    delivery_id: UUID
+    notification_id: UUID
+    project: str
+    category: str
+    collapse_key: str | None
+    title: str | None
+    text: str | None
+    html: str | None
+    data: bytes
+    created_at: int
+    expires_at: int | None
+
+
 class Settlement(Row, frozen=True, kw_only=True):
     """What becomes of a claimed delivery. Written only while `token` is still the queue's.
 
@@ -294,6 +315,7 @@ class Settlement(Row, frozen=True, kw_only=True):
     captured: CapturedRow | None = None
     suppress: SuppressionRow | None = None
     shown: ShownRow | None = None
+    inbox: InboxRow | None = None
     stops: tuple[SuppressionRow, ...] = ()
     """Senders that may write to the address no more, whatever became of the delivery."""
     endpoint: EndpointReport | None = None
@@ -501,6 +523,7 @@ class UpkeepRules(Row, frozen=True, kw_only=True):
     contents_before: int
     captured_before: int
     captured_most: int
+    inbox_before: int
     receipts_before: int
     """A `sent` delivery older than this becomes final: no receipt will come."""
     slice: int

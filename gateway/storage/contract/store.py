@@ -12,6 +12,7 @@ from uuid import UUID
 
 from gateway.storage.contract.collapsing import CollapseStore
 from gateway.storage.contract.edits import EditStore
+from gateway.storage.contract.inbox import InboxStore
 from gateway.storage.contract.people import PeopleStore
 from gateway.storage.contract.personal import PersonalStore
 from gateway.storage.contract.providers import ProviderStore
@@ -59,6 +60,7 @@ class Store(
     WishStore,
     SpendingStore,
     WebhookStore,
+    InboxStore,
     Protocol,
 ):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""

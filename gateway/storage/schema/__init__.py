@@ -8,6 +8,7 @@ PostgreSQL no index mentions a column that `deliveries` changes, so that every s
 from gateway.storage.schema.collapsing import COLLAPSING
 from gateway.storage.schema.columns import METADATA
 from gateway.storage.schema.edits import EDITED_TEMPLATES, TEMPLATE_EDITS
+from gateway.storage.schema.inbox import INBOX_ITEMS, INBOXES
 from gateway.storage.schema.messages import (
     ATTACHMENTS,
     ATTEMPTS,
@@ -48,6 +49,8 @@ __all__ = [
     "EVENTS",
     "FORGOTTEN",
     "IDEMPOTENCY",
+    "INBOXES",
+    "INBOX_ITEMS",
     "KEYS",
     "METADATA",
     "NOTIFICATIONS",

@@ -25,6 +25,7 @@ from gateway.router.changes import Changes
 from gateway.router.checking import Checking
 from gateway.router.explain import Explaining
 from gateway.router.people import People
+from gateway.router.preferences import Preferences
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.webhooks import Webhooks
@@ -60,6 +61,7 @@ class ApiContext:
     attending: Attending
     checking: Checking
     people: People
+    preferences: Preferences
     renderer: Renderer
     catalogue: Catalogue
     metrics: Metrics

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.storage.contract.people import UserRow
+from gateway.storage.contract.preferences import PreferencesRow
 from gateway.storage.contract.rows import (
     CapturedRow,
     DeliveryView,
@@ -24,6 +25,7 @@ class PersonPage(Row, frozen=True, kw_only=True):
     """
 
     user: UserRow
+    preferences: PreferencesRow
     deliveries: tuple[DeliveryView, ...]
     more: bool
     events: tuple[EventView, ...]

@@ -14,6 +14,7 @@ from gateway.storage.contract.collapsing import CollapseStore
 from gateway.storage.contract.edits import EditStore
 from gateway.storage.contract.people import PeopleStore
 from gateway.storage.contract.personal import PersonalStore
+from gateway.storage.contract.preferences import PreferenceStore
 from gateway.storage.contract.providers import ProviderStore
 from gateway.storage.contract.rows import (
     Acceptance,
@@ -53,6 +54,7 @@ class Store(
     EditStore,
     PeopleStore,
     PersonalStore,
+    PreferenceStore,
     ProviderStore,
     TurnStore,
     CollapseStore,

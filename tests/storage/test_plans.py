@@ -15,6 +15,7 @@ from gateway.storage import (
     accepting,
     bulk,
     cancelling,
+    choices,
     claiming,
     collapsing,
     erasing,
@@ -23,6 +24,7 @@ from gateway.storage import (
     outbox,
     pacing,
     people,
+    preferences,
     providers,
     reading,
     settling,
@@ -34,7 +36,15 @@ from gateway.storage import (
 )
 from gateway.storage import status as reports
 from gateway.storage.bulk import Batch, Kind, Query
-from gateway.storage.contract import AddressPut, DeliveryFilter, NotificationFilter, Page, UserFilter, UserPut
+from gateway.storage.contract import (
+    AddressPut,
+    DeliveryFilter,
+    NotificationFilter,
+    OptOutRow,
+    Page,
+    UserFilter,
+    UserPut,
+)
 from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import LANE, Clock, Rows
@@ -49,6 +59,7 @@ BATCHES: dict[str, Batch] = (
         for module in (
             accepting,
             cancelling,
+            choices,
             claiming,
             collapsing,
             erasing,
@@ -56,6 +67,7 @@ BATCHES: dict[str, Batch] = (
             outbox,
             pacing,
             people,
+            preferences,
             providers,
             reading,
             settling,
@@ -119,6 +131,10 @@ LISTS: dict[str, Select[Any]] = {
 }
 
 
+def left(address: str) -> OptOutRow:
+    return OptOutRow(channel="email", address=address, category="news", source="link", created_at=5)
+
+
 async def filled(store: SqlStore, rows: Rows) -> SqlStore:
     """Store enough that reading all of it would be a bad plan."""
     await store.put_users(
@@ -151,6 +167,7 @@ async def filled(store: SqlStore, rows: Rows) -> SqlStore:
     await asyncio.gather(
         *[store.reserve(rows.reservation(f"key-{n}")) for n in range(1000)],
         *[store.suppress(rows.suppression(f"u{n}@example.com")) for n in range(1000)],
+        *[store.leave(left(f"u{n}@example.com"), f"user-{n}") for n in range(1000)],
         *[store.accept(rows.keyed(rows.id(), f"key-{n}")) for n in range(500)],
         store.apply_status([rows.change("delivered", provider_id=f"foreign-{n}") for n in range(1000)], rows.clock.now),
     )

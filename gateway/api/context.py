@@ -27,6 +27,7 @@ from gateway.router.explain import Explaining
 from gateway.router.inbox_tokens import InboxTokens
 from gateway.router.live_inboxes import LiveInboxes
 from gateway.router.people import People
+from gateway.router.preferences import Preferences
 from gateway.router.status import Reports
 from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.webhooks import Webhooks
@@ -62,6 +63,7 @@ class ApiContext:
     attending: Attending
     checking: Checking
     people: People
+    preferences: Preferences
     renderer: Renderer
     catalogue: Catalogue
     metrics: Metrics

@@ -16,12 +16,14 @@ from gateway.api.exchange import Call, Reply, json_reply
 from gateway.api.inbox import InboxItemAnswer, shown_item
 from gateway.api.listings import ListQuery, page_of
 from gateway.api.operation import AnswerRule, NoQuery, Operation
+from gateway.api.preferences import QuietHoursAnswer, shown_quiet_hours
 from gateway.api.suppressions import SuppressionAnswer, shown_suppression
 from gateway.api.users import UserAnswer, shown_user
 from gateway.errors import Problem, not_found
 from gateway.model.states import Scope
 from gateway.router import answers
 from gateway.router.answers import Answer, DeliveryAnswer, EventAnswer, utc
+from gateway.storage.contract import PreferenceRow
 
 _TAG: Final = "People"
 
@@ -42,10 +44,25 @@ class OptOutAnswer(Answer, frozen=True, kw_only=True):
     created_at: str
 
 
+class ChoiceAnswer(Answer, frozen=True, kw_only=True):
+    """One choice: wanted or not, of a category (`null`: of all), on a channel (`null`: on all).
+
+    `source` is `api`, `page`, `link` (in a message) or `provider`.
+    """
+
+    category: str | None
+    channel: str | None
+    allowed: bool
+    source: str
+    updated_at: str
+
+
 class ExportAnswer(Answer, frozen=True, kw_only=True):
     """All that is held about one person. `next_cursor` leads to older deliveries; the rest is in every page, whole."""
 
     user: UserAnswer
+    preferences: list[ChoiceAnswer]
+    quiet_hours: QuietHoursAnswer | None
     deliveries: list[DeliveryAnswer]
     events: list[EventAnswer]
     captured: list[CapturedAnswer]
@@ -83,6 +100,8 @@ async def export_user(context: ApiContext, call: Call[ExportQuery, None]) -> Rep
     return json_reply(
         ExportAnswer(
             user=shown_user(found.user, hide=False),
+            preferences=[_shown_choice(row) for row in found.preferences.cells],
+            quiet_hours=shown_quiet_hours(found.user.choices.quiet_hours),
             deliveries=[answers.delivery(row) for row in found.deliveries],
             events=[answers.event(row) for row in found.events],
             captured=[captured_answer(row, whole=False) for row in found.captured],
@@ -124,6 +143,16 @@ async def erase_user(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
     )
 
 
+def _shown_choice(row: PreferenceRow) -> ChoiceAnswer:
+    return ChoiceAnswer(
+        category=row.category or None,
+        channel=row.channel or None,
+        allowed=row.allowed,
+        source=row.source.value,
+        updated_at=utc(row.updated_at),
+    )
+
+
 def _nobody(id_: str) -> Problem:
     return not_found("user", id_[:100])
 
@@ -136,8 +165,8 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="Tell all that is held about a person",
         description=(
-            "Profile, addresses, deliveries with their events and captured messages, inbox, opt-outs and suppressions. "
-            "Deliveries are the key's project's; a key with the scope `admin` gets those of all."
+            "Profile, addresses, choices, deliveries with their events and captured messages, inbox, opt-outs and "
+            "suppressions. Deliveries are the key's project's; a key with the scope `admin` gets those of all."
         ),
         act=export_user,
         scopes=(Scope.READ,),

@@ -14,11 +14,10 @@ from gateway.api.exchange import Call, Reply
 from gateway.api.operation import AnswerRule, NoQuery, Operation
 from gateway.observe.masking import mask_address
 from gateway.router.unsubscribe import Expired, Link
-from gateway.storage.contract import OptOutRow
+from gateway.storage.contract import UNSUBSCRIBE_LINK, OptOutRow
 
 _POLICY: Final = b"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _HTML: Final = b"text/html; charset=utf-8"
-_SOURCE: Final = "unsubscribe link"
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -63,15 +62,14 @@ async def unsubscribe(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
     link = _link(context, call)
     if isinstance(link, Reply):
         return link
-    await context.store.opt_out(
-        OptOutRow(
-            channel=link.channel,
-            address=link.address,
-            category=link.category,
-            source=_SOURCE,
-            created_at=context.clock(),
-        ),
+    row = OptOutRow(
+        channel=link.channel,
+        address=link.address,
+        category=link.category,
+        source=UNSUBSCRIBE_LINK,
+        created_at=context.clock(),
     )
+    await context.store.leave(row, link.user_id)
     undo = f"/unsubscribe/{escape(call.path['token'])}/undo"
     return _page(context, 200, "You are unsubscribed", _words(_DONE, link, undo=undo))
 
@@ -81,7 +79,8 @@ async def undo(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
     link = _link(context, call)
     if isinstance(link, Reply):
         return link
-    await context.store.opt_in((link.channel, link.address, link.category))
+    key = (link.channel, link.address, link.category)
+    await context.store.come_back(key, link.user_id, context.clock())
     return _page(context, 200, "You are subscribed again", _words(_BACK, link))
 
 

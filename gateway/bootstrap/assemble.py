@@ -48,6 +48,7 @@ from gateway.router.catalogue import Catalogue
 from gateway.router.changes import Changes
 from gateway.router.checking import Checking
 from gateway.router.compose import Composer
+from gateway.router.consenting import Consenting
 from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.events import EventComposer
@@ -55,6 +56,7 @@ from gateway.router.explain import Explaining
 from gateway.router.inbox_tokens import InboxTokens
 from gateway.router.live_inboxes import LiveInboxes
 from gateway.router.people import People
+from gateway.router.preferences import Preferences
 from gateway.router.providers import Providers
 from gateway.router.relay import Bell, Relay
 from gateway.router.resolve import Resolver
@@ -85,6 +87,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     explaining: Explaining
     changes: Changes
     people: People
+    preferences: Preferences
     dispatcher: Dispatcher
     attending: Attending
     checking: Checking
@@ -199,6 +202,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         composer=composer,
         events=EventComposer(store=store, vault=vault, clock=clock, random=random.random),
         staging=staging,
+        consenting=Consenting(store=store, rules=rules, clock=clock),
         spending=spending,
         simulator=Simulator(store, clock, id_source),
         clock=clock,
@@ -285,6 +289,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
             guard=Guard(allow_private=tuple(settings.outbound.allow_private)),
             clock=clock,
         ),
+        preferences=Preferences(rules=rules),
         dispatcher=dispatcher,
         attending=Attending(
             worker=worker,
@@ -464,6 +469,7 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             attending=gateway.attending,
             checking=gateway.checking,
             people=gateway.people,
+            preferences=gateway.preferences,
             renderer=gateway.renderer,
             catalogue=gateway.catalogue,
             metrics=gateway.metrics,

@@ -74,7 +74,7 @@ def check(settings: Settings, names: Names) -> Found:
     yield from _check_server(settings.server)
     yield from _check_staging(settings.staging)
     yield from _check_outbound(settings.outbound)
-    yield from _check_quiet_hours(settings.quiet_hours)
+    yield from _check_quiet_hours(settings.quiet_hours, names)
     yield from _check_origins(settings.inbox.origins)
     yield from _check_templates(settings.templates)
     for name in names.providers:
@@ -189,7 +189,7 @@ def _check_outbound(outbound: OutboundSettings) -> Found:
             yield "outbound.proxy", "Must be an http or https URL, such as http://proxy.example.com:3128."
 
 
-def _check_quiet_hours(quiet: QuietHoursSettings) -> Found:
+def _check_quiet_hours(quiet: QuietHoursSettings, names: Names) -> Found:
     for name, clock in (("start", quiet.start), ("end", quiet.end)):
         if clock is not None and not _CLOCK(clock):
             yield f"quiet_hours.{name}", "Must be a time of day such as 22:00."
@@ -200,6 +200,9 @@ def _check_quiet_hours(quiet: QuietHoursSettings) -> Found:
         yield "quiet_hours.end", "Must differ from start."
     if (fault := timezone_fault(quiet.timezone)) is not None:
         yield "quiet_hours.timezone", fault
+    yield from _check_repeats(quiet.channels or (), "quiet_hours.channels")
+    for index, channel in enumerate(quiet.channels or ()):
+        yield from _check_channel_name(channel, names, f"quiet_hours.channels[{index}]")
 
 
 def _check_origins(origins: Sequence[str]) -> Found:
@@ -282,6 +285,7 @@ def _check_category(name: str, category: CategorySettings, names: Names) -> Foun
         yield path, _NAME_WORDS
     if name == "default" and category.required:
         yield f"{path}.required", "The default category is never required: name the messages that nobody may refuse."
+    yield from _check_cells(name, category, names)
     if category.channels is None:
         return
     if not category.channels:
@@ -289,3 +293,19 @@ def _check_category(name: str, category: CategorySettings, names: Names) -> Foun
     yield from _check_repeats(category.channels, f"{path}.channels")
     for index, channel in enumerate(category.channels):
         yield from _check_channel_name(channel, names, f"{path}.channels[{index}]")
+
+
+def _check_cells(name: str, category: CategorySettings, names: Names) -> Found:
+    """Check what a category says by channel."""
+    path = child("categories", name)
+    by_default = category.default if isinstance(category.default, dict) else {}
+    for key, cells in (("default", by_default), ("locked", category.locked)):
+        for channel in cells:
+            yield from _check_channel_name(channel, names, child(f"{path}.{key}", channel))
+    for channel, allowed in category.locked.items():
+        if not allowed:
+            continue
+        if name == "default":
+            yield child(f"{path}.locked", channel), "The default category is never required, on no channel."
+        elif category.unsubscribe:
+            yield child(f"{path}.locked", channel), "Cannot be locked on: unsubscribe = true lets people leave it."

@@ -215,6 +215,12 @@ class CategorySettings(Section, frozen=True, kw_only=True):
     escalate_after_s: Positive | None = None
     on_unknown: OnUnknown | None = None
     digest: DigestSettings | None = None
+    default: bool | dict[str, bool] = True
+    """What holds for people who chose nothing, on every channel or by channel: `false` needs their yes."""
+    locked: dict[str, bool] = {}
+    """By channel: allowed or not, whatever people choose."""
+    quiet_hours: bool = True
+    """Whether quiet hours hold it back."""
 
 
 class OutboundSettings(Section, frozen=True, kw_only=True):
@@ -230,6 +236,9 @@ class QuietHoursSettings(Section, frozen=True, kw_only=True):
     start: str | None = None
     end: str | None = None
     timezone: str = "UTC"
+    """Of people whose time zone is not known."""
+    channels: list[str] | None = None
+    """Which channels are quiet in quiet hours, a person's own too. Default: all but `inbox`, which rings nowhere."""
 
 
 class InboxSettings(Section, frozen=True, kw_only=True):

@@ -57,3 +57,40 @@ def user_id_fault(id_: str) -> tuple[Code, str] | None:
     if id_ in _NOT_PATHS:
         return Code.INVALID, f"A user id must not be {id_}, which has a meaning of its own in paths."
     return None
+
+
+Clock = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$", max_length=5, examples=["22:00"])]
+"""A time of day, to the minute."""
+
+Allowed = Annotated[dict[Key, bool], Meta(max_length=100)]
+"""By channel: wanted or not."""
+
+
+class CategoryChoices(Request, frozen=True, kw_only=True):
+    """What a person says of one category: at all (`enabled`), and by channel."""
+
+    enabled: bool | None = None
+    channels: Allowed = msgspec.field(default_factory=dict[str, bool])
+
+
+class QuietHoursRequest(Request, frozen=True, kw_only=True):
+    """When a person wants to be left alone, perhaps over midnight; `enabled: false`: never, whatever the default is.
+
+    `timezone` is for these hours alone. Without it they are those of wherever the person is: the request's `timezone`,
+    else the stored one.
+    """
+
+    start: Clock | None = None
+    end: Clock | None = None
+    timezone: Annotated[str, Meta(max_length=64)] | None = None
+    enabled: bool = True
+
+
+class PreferencesRequest(Request, frozen=True, kw_only=True):
+    """All that a person chooses: what is not in it is not kept."""
+
+    channels: Allowed = msgspec.field(default_factory=dict[str, bool])
+    categories: Annotated[dict[Key, CategoryChoices], Meta(max_length=100)] = msgspec.field(
+        default_factory=dict[str, CategoryChoices]
+    )
+    quiet_hours: QuietHoursRequest | None = None

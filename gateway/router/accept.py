@@ -206,7 +206,7 @@ class Accepting:
         """
         opt_outs = await self._opt_outs([one.resolved for one in asked])
         results: list[Answered | Problem | None] = [None] * len(asked)
-        known = [Known(opt_outs=opt_outs)] * len(asked)
+        known = [Known(opt_outs=opt_outs, choices=one.resolved.choices) for one in asked]
         left = list(range(len(asked)))
         while left:
             drafts: list[tuple[Acceptance, bytes]] = []
@@ -222,7 +222,8 @@ class Accepting:
                         results[place] = Answered(body=answer)
                     case Suppressed():
                         found = {(row.channel, row.address): row for row in result.rows}
-                        known[place] = Known(suppressions={**known[place].suppressions, **found}, opt_outs=opt_outs)
+                        both = {**known[place].suppressions, **found}
+                        known[place] = msgspec.structs.replace(known[place], suppressions=both)
                         again.append(place)
                     case Gone():
                         results[place] = unknown_users(asked[place].request, result.users)
@@ -256,11 +257,12 @@ class Accepting:
         return await self._store.users_of(wanted) if wanted else {}
 
     async def known(self, resolved: Resolved) -> Known:
-        """Look up what is known of the addressed, for `explain`: suppressions and opt-outs."""
+        """Look up what is known of the addressed, for `explain`: suppressions and opt-outs; choices came with users."""
         rows = await self._store.suppressions_of(_addressed(resolved))
         return Known(
             suppressions={(row.channel, row.address): row for row in rows},
             opt_outs=await self._opt_outs([resolved]),
+            choices=resolved.choices,
         )
 
     async def _opt_outs(self, several: Sequence[Resolved]) -> Collection[OptOut]:

@@ -18,7 +18,6 @@ from channels.contract import Accepted, Blame, Message, Outcome, Reason, Rejecte
 from gateway.errors import GatewayError
 from gateway.middleware import pause, rate_limit
 from gateway.middleware.breaker import Refused, State
-from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held, Kept, Placed, Verdict
 from gateway.middleware.retry import RetryRules, Step, after_unknown, classify, next_attempt_at
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
@@ -27,13 +26,14 @@ from gateway.model.addresses import list_key
 from gateway.model.collapsing import place_of
 from gateway.model.inbox import INBOX
 from gateway.model.simulator import outcome_of
-from gateway.model.states import Mode, OnUnknown, Status, Why
+from gateway.model.states import Mode, OnUnknown, Priority, Status, Why
 from gateway.observe.masking import without
 from gateway.render.renderer import RenderFailed
 from gateway.router import simulate
 from gateway.router.answers import masked
 from gateway.router.batches import Batches
 from gateway.router.compose import Composer, Subject, shown_until
+from gateway.router.consenting import FRESH_MS, Consenting
 from gateway.router.events import EventComposer, Outgoing, endpoint_of
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
@@ -41,9 +41,6 @@ from gateway.router.settle import Done, SenderStop
 from gateway.router.spending import Spending
 from gateway.router.standing import word_of
 from gateway.storage.contract import AttemptRow, Claimed, Latest, Reservation, Spend, Store, StoreUnavailable
-
-FRESH_MS: Final = 1000
-"""A consent check younger than this is not repeated: it was made when the request was accepted."""
 
 LOST: Final = "the worker that held this delivery was lost"
 UNSURE: Final = "an earlier attempt's answer was lost, and no later one succeeded"
@@ -128,6 +125,7 @@ class Deliver:
         composer: Composer,
         events: EventComposer,
         staging: Staging,
+        consenting: Consenting,
         spending: Spending,
         simulator: Sender,
         clock: Callable[[], int],
@@ -143,6 +141,7 @@ class Deliver:
         self._composer = composer
         self._events = events
         self._staging = staging
+        self._consenting = consenting
         self._spending = spending
         self._simulator = simulator
         self._clock = clock
@@ -247,19 +246,14 @@ class Deliver:
         return None if at is None else Held(until=at, reason=Why.RETRY, detail=words, granted=True)
 
     async def _consent(self, envelope: Envelope, proceed: Next) -> Verdict:
-        claim = envelope.claim
-        now = self._clock()
-        suppression, opted_out = None, False
-        if not (envelope.simulated or envelope.is_event) and now - envelope.checked_at > FRESH_MS:
-            suppression = await self._store.suppressed(claim.channel, _key(claim))
-            if envelope.category.settings.unsubscribe:
-                opted_out = bool(await self._store.opted_out([(claim.channel, _key(claim), envelope.category.name)]))
-        refused = decide_consent(
-            suppression=suppression,
-            category=envelope.category.settings,
-            opted_out=opted_out,
-            deadline_at=claim.deadline_at,
-            now=now,
+        # Nobody is asked about our own events to services.
+        asked_at = self._clock() if envelope.is_event else envelope.checked_at
+        refused = await self._consenting.refusal(
+            envelope.claim,
+            envelope.category,
+            priority=Priority(envelope.priority),
+            simulated=envelope.simulated,
+            checked_at=asked_at,
         )
         return await proceed(envelope) if refused is None else refused
 

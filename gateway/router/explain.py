@@ -38,7 +38,9 @@ Decision = Literal["send", "hold", "skip", "capture", "redirect"]
 _NOBODY: Final = UUID(int=0)
 _SENDING: Final = frozenset[Decision]({"send", "redirect"})
 _FALLING_BACK: Final = frozenset[Decision]({"send", "redirect", "hold", "capture"})
-"""What a planned wait comes before. Behind another channel even what would be captured waits, and may not be needed."""
+"""What a planned wait comes before, for these reasons even what would be captured."""
+_HELD_FIRST: Final = frozenset({Why.FALLBACK, Why.QUIET_HOURS})
+"""Behind another channel it may not be needed; and who tries quiet hours out in development wants to see them."""
 
 
 class Rendered(answers.Answer, frozen=True, kw_only=True):
@@ -152,7 +154,7 @@ class Explaining:
             self._stage(found, caller, planned, rules)
             await self._provider(found, planned, rules, now)
             await self._spend(found, planned, rules, now)
-            waits = _FALLING_BACK if planned.reason is Why.FALLBACK else _SENDING
+            waits = _FALLING_BACK if planned.reason in _HELD_FIRST else _SENDING
             if planned.status is Status.HELD and found.decision in waits:
                 until = planned.due_at if planned.due_at < NEVER else None
                 found.decision, found.reason, found.until = "hold", planned.reason, until

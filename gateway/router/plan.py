@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held
 from gateway.model.inbox import INBOX
+from gateway.model.preferences import NO_CHOICES, Cell, Choices, resolve, words
 from gateway.model.states import WAITING, OnUnknown, Priority, Status, Strategy, Why
 from gateway.model.turns import NEVER
 from gateway.router.rules import CategoryRule, Rules
@@ -23,7 +25,8 @@ from gateway.storage.contract import ForUser, OptOut, SuppressionRow, Turn
 class Target(ForUser, frozen=True, kw_only=True):
     """One recipient on one channel. `address` is normalised; `key` is its form for matching (suppressions, twins).
 
-    `twin` names what else must be equal for two targets to be the same message: the recipient's own data.
+    `twin` names what else must be equal for two targets to be the same message: the recipient's own data. `timezone` is
+    where the recipient is, if that is known.
     """
 
     position: int
@@ -33,6 +36,7 @@ class Target(ForUser, frozen=True, kw_only=True):
     user_id: str | None = None
     simulated: bool = False
     twin: bytes = b""
+    timezone: str | None = None
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +51,14 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the addressed: suppressions by (channel, key), opt-outs by (channel, key, category)."""
+    """What is known of the addressed: suppressions by (channel, key), opt-outs by (channel, key, category).
+
+    Choices are by user, of those who made any.
+    """
 
     suppressions: Mapping[tuple[str, str], SuppressionRow] = {}
     opt_outs: Collection[OptOut] = ()
+    choices: Mapping[str, Choices] = {}
 
 
 class RuleNote(msgspec.Struct, frozen=True):
@@ -72,23 +80,37 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: int
     on_unknown: OnUnknown
     turn: Turn | None = None
+    cell: Cell | None = None
+    """What the preferences say; `None` where they were not asked."""
+    quiet: Held | None = None
+    """The quiet hours it falls into."""
+
+
+class _Judged(NamedTuple):
+    """What the rules make of a target, and what they went by."""
+
+    verdict: Dropped | Held | None
+    deadline_at: int
+    cell: Cell | None = None
+    quiet: Held | None = None
 
 
 def plan(ask: Ask, targets: Sequence[Target], known: Known, rules: Rules, now: int) -> list[Planned]:
     """Plan every target. Pure; as many results as targets, in order."""
     planned = [
-        _planned(ask, target, rules, verdict, now)
-        for target, verdict in zip(targets, _verdicts(ask, targets, known, rules, now), strict=True)
+        _planned(ask, target, rules, judged, now)
+        for target, judged in zip(targets, _judgements(ask, targets, known, rules, now), strict=True)
     ]
     return planned if ask.strategy is Strategy.ALL else _in_turn(ask, planned, rules, now)
 
 
-def deadline(ask: Ask, channel: str, rules: Rules, now: int) -> int:
+def deadline(ask: Ask, channel: str, rules: Rules, now: int, *, held_until: int = 0) -> int:
     """Say after which moment (Unix ms) a delivery is not tried any more.
 
-    The earliest of the request's `expires_at`, the category's `expires_after_s`, and the channel's retry budget.
+    The earliest of the request's `expires_at`, the category's `expires_after_s`, and the channel's retry budget, which
+    begins when the delivery may first be tried: not before `held_until`.
     """
-    return min(_start(ask, now) + _budget(channel, rules), _limit(ask, now))
+    return min(max(_start(ask, now), held_until) + _budget(channel, rules), _limit(ask, now))
 
 
 def _start(ask: Ask, now: int) -> int:
@@ -116,16 +138,21 @@ def _in_turn(ask: Ask, planned: Sequence[Planned], rules: Rules, now: int) -> li
     for one in planned:
         if one.status in WAITING:
             steps[one.target.position].setdefault(one.target.channel, len(steps[one.target.position]))
+    begins: dict[int, int] = {}
+    for one in planned:
+        place = one.target.position
+        if steps[place].get(one.target.channel) == 0 and one.status in WAITING:
+            begins[place] = min(begins.get(place, NEVER), one.due_at)
     return [
-        _turn(ask, one, tuple(steps[one.target.position]), rules, now)
+        _turn(ask, one, tuple(steps[one.target.position]), rules, begins[one.target.position], now)
         if one.status in WAITING and len(steps[one.target.position]) > 1
         else one
         for one in planned
     ]
 
 
-def _turn(ask: Ask, one: Planned, chain: Sequence[str], rules: Rules, now: int) -> Planned:
-    """Give one delivery its place in a chain of channels."""
+def _turn(ask: Ask, one: Planned, chain: Sequence[str], rules: Rules, begins: int, now: int) -> Planned:
+    """Give one delivery its place in a chain of channels, whose first is due when it `begins`."""
     channel = one.target.channel
     step = chain.index(channel)
     budget = _budget(channel, rules)
@@ -136,7 +163,7 @@ def _turn(ask: Ask, one: Planned, chain: Sequence[str], rules: Rules, now: int) 
     # The time for retries begins when the turn comes; what the request or its category said holds from the start.
     due, deadline_at, detail = NEVER, limit, f"only if {chain[step - 1]} fails"
     if ask.escalate_after_ms is not None:
-        due = max(_start(ask, now) + step * ask.escalate_after_ms, one.due_at)
+        due = max(begins + step * ask.escalate_after_ms, one.due_at)
         deadline_at = min(limit, due + budget)
         noticed = "is seen" if INBOX in chain[:step] else "arrives or is acknowledged"
         detail = f"unless {' or '.join(chain[:step])} {noticed}; at once if {chain[step - 1]} fails"
@@ -151,65 +178,71 @@ def _turn(ask: Ask, one: Planned, chain: Sequence[str], rules: Rules, now: int) 
     )
 
 
-def _verdicts(
+def _judgements(
     ask: Ask,
     targets: Sequence[Target],
     known: Known,
     rules: Rules,
     now: int,
-) -> Iterator[Dropped | Held | None]:
+) -> Iterator[_Judged]:
     seen: set[tuple[str, str, bytes]] = set()
     for target in targets:
         if target.address is None:
-            yield Dropped(status=Status.SKIPPED, reason=Why.NO_ADDRESS, detail=f"no address for {target.channel}")
+            verdict = Dropped(status=Status.SKIPPED, reason=Why.NO_ADDRESS, detail=f"no address for {target.channel}")
+            yield _Judged(verdict, deadline(ask, target.channel, rules, now))
             continue
         twin = (target.channel, target.key, target.twin)
         if twin in seen:
-            yield Dropped(status=Status.SKIPPED, reason=Why.NOT_NEEDED, detail="the same address is in this request")
+            verdict = Dropped(
+                status=Status.SKIPPED, reason=Why.NOT_NEEDED, detail="the same address is in this request"
+            )
+            yield _Judged(verdict, deadline(ask, target.channel, rules, now))
             continue
         seen.add(twin)
-        yield decide_consent(
-            suppression=None if target.simulated else known.suppressions.get((target.channel, target.key)),
-            category=ask.category.settings,
-            opted_out=not target.simulated and (target.channel, target.key, ask.category.name) in known.opt_outs,
-            deadline_at=deadline(ask, target.channel, rules, now),
-            now=max(now, ask.send_at or 0),
-        )
+        yield _judged(ask, target, known, rules, now)
 
 
-def _planned(ask: Ask, target: Target, rules: Rules, verdict: Dropped | Held | None, now: int) -> Planned:
-    until = deadline(ask, target.channel, rules, now)
+def _judged(ask: Ask, target: Target, known: Known, rules: Rules, now: int) -> _Judged:
+    """Ask for consent: of the lists, the person, the hour at which it would go."""
+    choices = NO_CHOICES if target.user_id is None else known.choices.get(target.user_id, NO_CHOICES)
+    category = ask.category
+    opted_out = not target.simulated and (target.channel, target.key, category.name) in known.opt_outs
+    cell = resolve(choices, category.terms, target.channel, opted_out=opted_out)
+    heeds = category.settings.quiet_hours
+    hours = rules.quiet.hours_for(choices, channel=target.channel, priority=ask.priority, heeds=heeds)
+    quiet = rules.quiet.until(hours, target.timezone, _start(ask, now))
+    until = deadline(ask, target.channel, rules, now, held_until=0 if quiet is None else quiet.until)
+    verdict = decide_consent(
+        suppression=None if target.simulated else known.suppressions.get((target.channel, target.key)),
+        cell=cell,
+        quiet=quiet,
+        deadline_at=until,
+        now=_start(ask, now),
+    )
+    return _Judged(verdict, until, cell, quiet)
+
+
+def _planned(ask: Ask, target: Target, rules: Rules, judged: _Judged, now: int) -> Planned:
+    verdict, until, cell, quiet = judged
     on_unknown = rules.on_unknown(ask.category, target.channel)
+    status, reason, detail, due_at = Status.QUEUED, None, None, now
     if isinstance(verdict, Held):
-        return Planned(
-            target=target,
-            status=Status.HELD,
-            reason=verdict.reason,
-            detail=verdict.detail,
-            due_at=verdict.until,
-            deadline_at=until,
-            on_unknown=on_unknown,
-        )
-    if verdict is not None:
-        return Planned(
-            target=target,
-            status=verdict.status,
-            reason=verdict.reason,
-            detail=verdict.detail,
-            due_at=now,
-            deadline_at=until,
-            on_unknown=on_unknown,
-        )
-    if ask.send_at is not None and ask.send_at > now:
-        return Planned(
-            target=target,
-            status=Status.HELD,
-            reason=Why.SCHEDULED,
-            due_at=ask.send_at,
-            deadline_at=until,
-            on_unknown=on_unknown,
-        )
-    return Planned(target=target, status=Status.QUEUED, due_at=now, deadline_at=until, on_unknown=on_unknown)
+        status, reason, detail, due_at = Status.HELD, verdict.reason, verdict.detail, verdict.until
+    elif verdict is not None:
+        status, reason, detail = verdict.status, verdict.reason, verdict.detail
+    elif ask.send_at is not None and ask.send_at > now:
+        status, reason, due_at = Status.HELD, Why.SCHEDULED, ask.send_at
+    return Planned(
+        target=target,
+        status=status,
+        reason=reason,
+        detail=detail,
+        due_at=due_at,
+        deadline_at=until,
+        on_unknown=on_unknown,
+        cell=cell,
+        quiet=quiet,
+    )
 
 
 def notes(planned: Planned, now: int) -> list[RuleNote]:
@@ -227,20 +260,27 @@ def notes(planned: Planned, now: int) -> list[RuleNote]:
     if suppressed:
         return found
     opted_out = planned.reason is Why.OPTED_OUT
-    found.append(RuleNote("opt_out", "skip" if opted_out else "pass", planned.detail if opted_out else None))
-    if opted_out:
-        return found
+    because = None if planned.cell is None else words(planned.cell)
+    found.append(RuleNote("preference", "skip" if opted_out else "pass", because))
+    return found if opted_out else [*found, *_time_notes(planned, now)]
+
+
+def _time_notes(planned: Planned, now: int) -> Iterator[RuleNote]:
+    """List the rules about when."""
     if planned.turn is not None:
-        found.append(RuleNote("turn", "hold" if planned.turn.step else "pass", _turn_words(planned, planned.turn)))
-    if planned.deadline_at >= NEVER:
-        found.append(RuleNote("deadline", "pass", "counts from its turn"))
-        return found
+        yield RuleNote("turn", "hold" if planned.turn.step else "pass", _turn_words(planned, planned.turn))
     expired = planned.reason is Why.EXPIRED
-    left_s = max(0, planned.deadline_at - now) // 1000
-    found.append(RuleNote("deadline", "expired" if expired else "pass", f"{left_s} s left"))
+    if planned.deadline_at >= NEVER:
+        yield RuleNote("deadline", "pass", "counts from its turn")
+    else:
+        left_s = max(0, planned.deadline_at - now) // 1000
+        yield RuleNote("deadline", "expired" if expired else "pass", f"{left_s} s left")
     if planned.reason is Why.SCHEDULED:
-        found.append(RuleNote("schedule", "hold", "send_at is in the future"))
-    return found
+        yield RuleNote("schedule", "hold", "send_at is in the future")
+    if planned.quiet is None:
+        yield RuleNote("quiet_hours", "pass")
+    else:
+        yield RuleNote("quiet_hours", "expired" if expired else "hold", planned.quiet.detail)
 
 
 def _turn_words(planned: Planned, turn: Turn) -> str:

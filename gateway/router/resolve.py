@@ -27,6 +27,7 @@ from gateway.model.addresses import (
 )
 from gateway.model.inbox import INBOX
 from gateway.model.patterns import EmailPattern, cut_email
+from gateway.model.preferences import NO_CHOICES, Choices
 from gateway.model.requests import EmailOverrides, Recipient, SendRequest, TemplateChoice, recipients
 from gateway.model.simulator import outcome_of
 from gateway.model.states import Mode, Strategy
@@ -50,12 +51,13 @@ _TARGETS_MOST: Final = 20_000
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that can be planned: `targets` in the order of recipients, then channels."""
+    """A request that can be planned: `targets` in the order of recipients, then channels; users' `choices` by id."""
 
     ask: Ask
     template: Template
     targets: tuple[Target, ...]
     addressees: tuple[Addressee, ...]
+    choices: Mapping[str, Choices]
 
 
 class Resolver:
@@ -119,6 +121,11 @@ class Resolver:
             template=template,
             targets=targets,
             addressees=tuple(_addressee(one, stored.get(one.user or "")) for one in people),
+            choices={
+                one.user: person.choices
+                for one in people
+                if one.user is not None and (person := stored[one.user]).choices is not NO_CHOICES
+            },
         )
 
     def _template(self, request: SendRequest, mode: Mode, project: str, faults: list[Fault]) -> Template | None:
@@ -205,18 +212,19 @@ class Resolver:
         for position, one in enumerate(people):
             own = _ENCODE(one.data) if one.data else b""
             person = None if one.user is None else stored.get(one.user)
+            zone = one.timezone or (None if person is None else person.timezone)
             before = len(targets)
             for channel in channels:
                 if channel == INBOX and person is not None:
-                    targets.append(_target(position, channel, person.id, own, person.id))
+                    targets.append(_target(position, channel, person.id, own, person.id, zone))
                     continue
                 address = _address(channel, one, f"to[{position}]", faults)
                 known = () if address is not None or person is None else _stored_on(channel, person)
-                targets.extend(_target(position, channel, kept.address, own, one.user, kept.id) for kept in known)
+                targets.extend(_target(position, channel, kept.address, own, one.user, zone, kept.id) for kept in known)
                 if not known and (address is not None or explicit):
-                    targets.append(_target(position, channel, address, own, one.user))
+                    targets.append(_target(position, channel, address, own, one.user, zone))
             if len(targets) == before and channels:
-                targets.append(_target(position, channels[0], None, own, one.user))
+                targets.append(_target(position, channels[0], None, own, one.user, zone))
         if len(targets) > _TARGETS_MOST:
             message = f"these recipients have more than {_TARGETS_MOST} addresses together; send to fewer at once"
             faults.append(Fault("to", Code.TOO_MANY, message))
@@ -321,7 +329,13 @@ def _address(channel: str, one: Recipient, where: str, faults: list[Fault]) -> s
 
 
 def _target(
-    position: int, channel: str, address: str | None, own: bytes, user_id: str | None, address_id: UUID | None = None
+    position: int,
+    channel: str,
+    address: str | None,
+    own: bytes,
+    user_id: str | None,
+    timezone: str | None,
+    address_id: UUID | None = None,
 ) -> Target:
     if address is None:
         return Target(position=position, channel=channel, address=None, key="", user_id=user_id)
@@ -334,6 +348,7 @@ def _target(
         address_id=address_id,
         simulated=outcome_of(channel, address) is not None,
         twin=own,
+        timezone=timezone,
     )
 
 

@@ -12,8 +12,10 @@ from typing import Final
 import msgspec
 
 from gateway.config.settings import CategorySettings, ChannelSettings, Environment, RetrySettings, Settings
+from gateway.middleware.consent import Quiet
 from gateway.model.events import EVENT_CATEGORY
 from gateway.model.inbox import INBOX
+from gateway.model.preferences import Terms
 from gateway.model.states import Mode, OnUnknown, Priority, Strategy
 from gateway.router.events import CHANNEL as EVENT_CHANNEL
 from gateway.router.events import RETRY as EVENT_RETRY
@@ -49,6 +51,7 @@ class CategoryRule(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     settings: CategorySettings
+    terms: Terms
     channels: tuple[str, ...] | None
     strategy: Strategy
     priority: Priority
@@ -64,6 +67,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     events: ChannelRule
     """How our events to services are sent: over the channel `webhook`, in lanes and by rules of their own.
     No caller can name it."""
+    quiet: Quiet
 
     @classmethod
     def build(cls, settings: Settings) -> Rules:
@@ -76,6 +80,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
             environment=settings.environment,
             channels=channels,
             categories=categories,
+            quiet=Quiet.of(settings.quiet_hours),
             events=_events(settings),
         )
 
@@ -131,6 +136,7 @@ def _category(name: str, settings: CategorySettings) -> CategoryRule:
     return CategoryRule(
         name=name,
         settings=settings,
+        terms=Terms(name=name, required=settings.required, locked=settings.locked, default=settings.default),
         channels=None if settings.channels is None else tuple(settings.channels),
         strategy=settings.strategy,
         priority=settings.priority,

@@ -1,7 +1,7 @@
 """Unsubscribe links: who may be taken off which category, written into a signed token.
 
-Owns the token. Whoever has the link may use it, without signing in: it names one address and one category, and nothing
-else can be done with it. Refuses to know pages and storage.
+Owns the token. Whoever has the link may use it, without signing in: it names one address and one category (and whose
+message it was), and nothing else can be done with it. Refuses to know pages and storage.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ LINK_S: Final = 400 * 86_400
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """What a valid link says; `address` as suppressions are looked up."""
+    """What a valid link says; `address` as suppressions are looked up, `user_id` where a stored user was written to."""
 
     channel: str
     address: str
     category: str
+    user_id: str | None = None
 
 
 class Expired(Exception):
@@ -40,14 +41,16 @@ class UnsubscribeLinks:
     def url(self, subject: Subject) -> str:
         """Write the link for one message."""
         words = [subject.channel, list_key(subject.channel, subject.address), subject.category.name]
+        if subject.addressee.user is not None:
+            words.append(subject.addressee.user)
         return f"{self._url}/unsubscribe/{self._signer.dumps(words)}"
 
     def read(self, token: str) -> Link | None:
         """Read a token; `None` for a forged or foreign one. Raises `Expired`."""
         try:
-            channel, address, category = self._signer.loads(token, max_age=LINK_S)
+            channel, address, category, *users = self._signer.loads(token, max_age=LINK_S)
         except SignatureExpired as error:
             raise Expired from error
         except (BadSignature, ValueError):
             return None
-        return Link(channel=channel, address=address, category=category)
+        return Link(channel=channel, address=address, category=category, user_id=users[0] if users else None)

@@ -217,8 +217,17 @@ PLACES: Final = (
         Batch("DELETE FROM inboxes WHERE user_id IN (SELECT user_id FROM v) RETURNING user_id", _USER),
     ),
     Place(
+        "preferences",
+        ("user_id", "category", "channel", "allowed"),
+        By.USER,
+        Batch("DELETE FROM preferences WHERE user_id IN (SELECT user_id FROM v) RETURNING category", _USER),
+    ),
+    Place(
         "users",
-        ("user_id", "name", "locale", "timezone", "attributes"),
+        (
+            *("user_id", "name", "locale", "timezone", "attributes"),
+            *("quiet_start", "quiet_end", "quiet_timezone"),
+        ),
         By.USER,
         Batch("DELETE FROM users WHERE user_id IN (SELECT user_id FROM v) RETURNING user_id", _USER),
     ),
@@ -232,7 +241,8 @@ REWRITTEN: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
-    "users": ("created_at", "updated_at"),
+    "users": ("created_at", "updated_at", "chosen_at", "quiet_source", "quiet_at"),
+    "preferences": ("source", "updated_at"),
     "addresses": ("profile", "created_at", "retired_at", "retired_reason"),
     "forgotten_suppressions": ("hash", "channel", "reason", "source", "created_at"),
     "notifications": (

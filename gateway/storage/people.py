@@ -15,7 +15,9 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, exists, select, tuple_
 
 from gateway.model.addresses import list_key
+from gateway.model.preferences import NO_CHOICES, Choices
 from gateway.model.states import Why
+from gateway.storage import choices
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
 from gateway.storage.contract import (
     ADDRESSES_MOST,
@@ -55,10 +57,10 @@ _UPDATE_USERS: Final = Batch(
 )
 
 _FIND_USERS: Final = Batch(
-    """
-    SELECT u.user_id, u.name, u.locale, u.timezone, u.attributes, u.created_at, u.updated_at
+    f"""
+    SELECT u.user_id, u.name, u.locale, u.timezone, u.attributes, u.created_at, u.updated_at, {choices.QUIET_NAMES}
     FROM v JOIN users AS u ON u.user_id = v.user_id
-    """,
+    """,  # noqa: S608 - a constant
     columns(user_id=Kind.TEXT),
 )
 
@@ -153,7 +155,7 @@ def put(conn: Connection, asked: Sequence[UserPut], *, books: Books) -> list[Use
 
 
 def of(conn: Connection, asked: Sequence[Collection[str]]) -> list[dict[str, UserRow]]:
-    """Find several callers' people, with their live addresses, in two statements."""
+    """Find several callers' people, with their live addresses and choices, in three statements at most."""
     wanted = [(id_,) for id_ in sorted({id_ for ids in asked for id_ in ids})]
     found = _users(conn, wanted, _FIND_LIVE_ADDRESSES)
     return [{id_: found[id_] for id_ in ids if id_ in found} for ids in asked]
@@ -273,10 +275,11 @@ def _changed(user: UserPut, before: Sequence[AddressRow], books: Books) -> _Chan
 def _users(conn: Connection, wanted: Sequence[tuple[str]], with_addresses: Batch) -> dict[str, UserRow]:
     rows = run(conn, _FIND_USERS, wanted)
     addresses = _addresses(run(conn, with_addresses, [(row[0],) for row in rows]))
-    return {row[0]: _user(row, addresses.get(row[0], ())) for row in rows}
+    chosen = choices.choices_in(conn, {row[0]: (row[7], row[8], row[9], row[10]) for row in rows})
+    return {row[0]: _user(row, addresses.get(row[0], ()), chosen.get(row[0], NO_CHOICES)) for row in rows}
 
 
-def _user(row: Sequence[Any], addresses: Sequence[AddressRow]) -> UserRow:
+def _user(row: Sequence[Any], addresses: Sequence[AddressRow], chosen: Choices) -> UserRow:
     return UserRow(
         id=row[0],
         name=row[1],
@@ -286,6 +289,7 @@ def _user(row: Sequence[Any], addresses: Sequence[AddressRow]) -> UserRow:
         created_at=row[5],
         updated_at=row[6],
         addresses=tuple(addresses),
+        choices=chosen,
     )
 
 

@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 
 from gateway.model.addresses import list_key
 from gateway.model.states import FINAL, Engagement, Status, Why, may_follow
-from gateway.storage import ledger, people, suppressions, turns, wishes
+from gateway.storage import ledger, people, preferences, suppressions, turns, wishes
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
 from gateway.storage.contract import Scope, StatusChange, SuppressionRow, Wish
+from gateway.storage.contract.wishes import place_of
 from gateway.storage.ledger import Books
 
 _LOOK_AGAIN_MS: Final = 60_000
@@ -383,7 +384,7 @@ def _apply(
     after = dict(before)
     entries: list[ledger.Entry] = []
     suppress: list[tuple[str | None, SuppressionRow]] = []
-    words: list[Wish] = []
+    words: list[tuple[str | None, Wish]] = []
     for id_, told in sorted(changes, key=lambda pair: (pair[1].at, pair[1].id)):
         standing = after.get(id_)
         if standing is None or told.address not in (None, standing.key):
@@ -391,7 +392,7 @@ def _apply(
         # Where its person was erased, a provider's own words may name them.
         change = told if standing.address is not None else msgspec.structs.replace(told, detail=None)
         word = wish_of(standing, change, books.simulator)
-        words.extend([] if word is None else [word])
+        words.extend([] if word is None else [(standing.user_id, word)])
         new = moved(standing, change)
         # A hard bounce may follow a "delivered" that was the receiving server's word, not the mailbox's.
         row = suppression_of(standing, change, books.simulator) if new or standing.status is Status.DELIVERED else None
@@ -400,11 +401,22 @@ def _apply(
             after[id_] = new
             entries.append(_entry(standing, new, change, now))
     _write(conn, before, after, now)
-    ids = books.ids
-    beside = suppressions.add(conn, [row for _, row in suppress], ids) + wishes.hear(conn, words, ids)
+    beside = suppressions.add(conn, [row for _, row in suppress], books.ids) + _hear(conn, words, books)
     people.retire(conn, suppress)
     ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])
     return max(len(entries), beside)
+
+
+def _hear(conn: Connection, words: Sequence[tuple[str | None, Wish]], books: Books) -> int:
+    """Take words about categories in, as words of the addresses and, where a user was written to, of their persons."""
+    turned = {place_of(wish): wish for wish in wishes.hear(conn, [word for _, word in words], books.ids)}
+    said = [
+        (user_id, (word.channel, word.address, word.name), turned[place_of(word)].stopped, turned[place_of(word)].at)
+        for user_id, word in words
+        if user_id is not None and place_of(word) in turned
+    ]
+    preferences.heard(conn, said)
+    return len(turned)
 
 
 def _write(conn: Connection, before: Mapping[UUID, Standing], after: Mapping[UUID, Standing], now: int) -> None:

@@ -72,6 +72,7 @@ from gateway.storage.ledger import Books
 from gateway.storage.people_verbs import PeopleVerbs
 from gateway.storage.personal_verbs import PersonalVerbs
 from gateway.storage.postgres import PostgresDatabase
+from gateway.storage.preferences_verbs import PreferenceVerbs
 from gateway.storage.providers_verbs import ProviderVerbs
 from gateway.storage.spending_verbs import SpendingVerbs
 from gateway.storage.sqlite import SqliteDatabase
@@ -97,6 +98,7 @@ class SqlStore(
     EditVerbs,
     PeopleVerbs,
     PersonalVerbs,
+    PreferenceVerbs,
     ProviderVerbs,
     TurnVerbs,
     CollapseVerbs,
@@ -145,6 +147,7 @@ class SqlStore(
         self._opted_out: Verb[Collection[OptOut], set[OptOut]] = Verb("opted_out", opt_outs.look_up)
 
         self._prepare_people()
+        self._prepare_preferences()
         self._key: Verb[bytes, KeyRow | None] = Verb("key", keys.by_hash)
         self._counted = (0, 0.0, 0.0)
         self._walked = ""

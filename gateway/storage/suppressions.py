@@ -65,7 +65,8 @@ def add(conn: Connection, rows: Sequence[SuppressionRow], ids: IdSource) -> int:
 
     The event that a new one makes gets its id from `ids`.
     """
-    of_senders = wishes.hear(conn, [_word(row.sender, row) for row in rows if row.sender is not None], ids)
+    words = [_word(row.sender, row) for row in rows if row.sender is not None]
+    of_senders = len(wishes.hear(conn, words, ids))
     first = {(row.channel, row.address): row for row in reversed(rows) if row.sender is None}
     values = [
         (row.channel, row.address, row.reason, row.source, row.detail, row.created_at)

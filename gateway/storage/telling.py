@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, select, tuple_
 
 from gateway.model.states import Why
-from gateway.storage import erasing, inbox, people, reading
+from gateway.storage import erasing, inbox, preferences, reading
 from gateway.storage.bulk import Batch, Kind, Values, columns, run, uuid_of
 from gateway.storage.captured import row_of
 from gateway.storage.contract import EventView, OptOutRow, Page, PersonPage, SuppressionRow, UserRow
@@ -30,9 +30,10 @@ _EVENTS: Final = Batch(
 
 def about(conn: Connection, project: str | None, id_: str, page: Page) -> PersonPage | None:
     """Tell one page; `None`: there is no such user."""
-    user = people.one(conn, id_)
-    if user is None:
+    chosen = preferences.one(conn, id_)
+    if chosen is None:
         return None
+    user = chosen.user
     pairs = [(one.channel, form) for one in user.addresses for form in {one.address, one.key}]
     ids = _delivery_ids(conn, project, user, erasing.only_theirs(pairs), page)
     deliveries = reading.deliveries_by_id(conn, ids[: page.limit - 1])
@@ -46,6 +47,7 @@ def about(conn: Connection, project: str | None, id_: str, page: Page) -> Person
     left = conn.execute(select(OPT_OUTS).where(tuple_(o.channel, o.address).in_(pairs))).mappings()
     return PersonPage(
         user=user,
+        preferences=chosen,
         deliveries=tuple(deliveries),
         more=len(ids) >= page.limit,
         events=tuple(_event(row) for row in run(conn, _EVENTS, named)),

@@ -67,8 +67,11 @@ _LIFT: Final = Query(
 )
 
 
-def hear(conn: Connection, words: Sequence[Wish], ids: IdSource) -> int:
-    """Take words in; answers how many changed whether something may be sent. A stopped sender's event gets its id."""
+def hear(conn: Connection, words: Sequence[Wish], ids: IdSource) -> list[Wish]:
+    """Take words in; answers those wishes by which it changed whether something may be sent.
+
+    A stopped sender's event gets its id.
+    """
     rows = run(conn, _LOCK, sorted({place_of(word) for word in words}))
     before: dict[Place, Wish] = {place_of(wish): wish for wish in map(_wish, rows)}
     after = dict(before)
@@ -82,7 +85,7 @@ def hear(conn: Connection, words: Sequence[Wish], ids: IdSource) -> int:
     _opt(conn, [wish for wish in turned if wish.scope is Scope.CATEGORY])
     stops = [wish for wish in turned if wish.scope is Scope.SENDER and wish.stopped]
     outbox.note_suppressions(conn, [_suppression(wish) for wish in stops], ids)
-    return len(turned)
+    return turned
 
 
 def stopped(conn: Connection, asked: Sequence[Collection[Stop]]) -> list[set[Stop]]:

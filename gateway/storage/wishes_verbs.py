@@ -21,7 +21,9 @@ class WishVerbs:
 
     async def hear(self, words: Sequence[Wish]) -> int:
         """Take words in."""
-        return await self._db.write(lambda conn: wishes.hear(conn, words, self._books.ids)) if words else 0
+        if not words:
+            return 0
+        return len(await self._db.write(lambda conn: wishes.hear(conn, words, self._books.ids)))
 
     async def stopped(self, asked: Collection[Stop]) -> Collection[Stop]:
         """Tell which senders an address stopped."""

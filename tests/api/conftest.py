@@ -79,6 +79,7 @@ async def open_api(folder: Path, limits: LimitSettings | None = None) -> AsyncIt
             attending=gateway.attending,
             checking=gateway.checking,
             people=gateway.people,
+            preferences=gateway.preferences,
             renderer=gateway.renderer,
             catalogue=gateway.catalogue,
             metrics=gateway.metrics,

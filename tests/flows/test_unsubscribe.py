@@ -96,7 +96,8 @@ async def test_explain_names_the_opt_out(tmp_path: Path):
         body = {"to": {"email": "ada@example.com"}, "content": {"title": "x"}, "category": "marketing"}
         [one] = (await gw.client.post("/v1/notifications/explain", json=body)).json()["deliveries"]
         assert (one["decision"], one["reason"]) == ("skip", "opted_out")
-        assert "opt_out" in [rule["rule"] for rule in one["rules"]]
+        [rule] = [rule for rule in one["rules"] if rule["rule"] == "preference"]
+        assert (rule["result"], rule["detail"].partition(":")[0]) == ("skip", "opt_out")
 
 
 @pytest.mark.parametrize("token", ["x", "WyJlbWFpbCJd.aaaa.bbbb", "%00", "a/b"])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.config.settings import CategorySettings
 from gateway.middleware.consent import decide
 from gateway.middleware.contract import Dropped
+from gateway.model.preferences import NO_CHOICES, Terms, resolve
 from gateway.model.states import Status, Why
 from gateway.storage.contract import SuppressionRow
 
@@ -18,9 +18,8 @@ def suppressed(reason=Why.ADDRESS_DEAD, detail=None):
 
 
 def ask(*, suppression=None, required=False, deadline_at=NOW + 1):
-    return decide(
-        suppression=suppression, category=CategorySettings(required=required), deadline_at=deadline_at, now=NOW
-    )
+    cell = resolve(NO_CHOICES, Terms(name="news", required=required), "email", opted_out=False)
+    return decide(suppression=suppression, cell=cell, quiet=None, deadline_at=deadline_at, now=NOW)
 
 
 def test_nothing_stands_against_an_address_that_is_on_no_list_before_the_deadline():

@@ -32,6 +32,7 @@ from gateway.router.batches import MOST, Batches
 from gateway.router.caller import Caller
 from gateway.router.catalogue import Catalogue
 from gateway.router.compose import Composer
+from gateway.router.consenting import Consenting
 from gateway.router.deliver import Deliver, Envelope
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.events import EventComposer
@@ -235,6 +236,7 @@ async def _assemble(
         ),
         events=EventComposer(store=store, vault=Vault([b"secret"]), clock=clock, random=lambda: 0.0),
         staging=Staging(settings.environment, settings.staging),
+        consenting=Consenting(store=store, rules=rules, clock=clock),
         simulator=Simulator(store, clock, IdSource()),
         clock=clock,
         random=lambda: 0.0,

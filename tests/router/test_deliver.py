@@ -294,7 +294,7 @@ async def test_a_row_that_cannot_be_read_fails_at_once_and_says_so(tmp_path):
 
 async def test_a_store_that_is_away_is_no_verdict(tmp_path):
     class Away(Between):
-        async def suppressed(self, *_):
+        async def consent(self, *_):
             raise StoreUnavailable("locked")
 
     one = Scripted()

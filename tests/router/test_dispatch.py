@@ -224,10 +224,10 @@ async def test_what_thaws_after_its_lease_sends_nothing(tmp_path):
         frozen = asyncio.Event()
         thaw = asyncio.Event()
 
-        async def suppressed(self, *asked):
+        async def consent(self, *asked):
             self.frozen.set()
             await self.thaw.wait()
-            return await self.store.suppressed(*asked)
+            return await self.store.consent(*asked)
 
     one = Scripted()
     async with house(tmp_path, one, wrap=Freezing, poll_ms=60_000) as place:
@@ -248,11 +248,11 @@ async def test_a_store_that_is_away_before_the_wire_loses_nothing_and_nobody_cal
     class Flaky(Between):
         left = 1
 
-        async def suppressed(self, *asked):
+        async def consent(self, *asked):
             if self.left:
                 self.left -= 1
                 raise StoreUnavailable("locked")
-            return await self.store.suppressed(*asked)
+            return await self.store.consent(*asked)
 
     one = Scripted()
     async with house(tmp_path, one, wrap=Flaky, **HOLD) as place:

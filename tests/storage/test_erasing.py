@@ -13,16 +13,19 @@ import pytest
 from sqlalchemy import Connection, select
 
 from gateway.model import ids
+from gateway.model.quiet import QuietHours
 from gateway.model.states import Status, Why
 from gateway.storage import erasing, scrubbing
 from gateway.storage.contract import (
     AddressPut,
     AttachmentRow,
+    ChosenBy,
     DeliveryRow,
     Gone,
     Idempotency,
     OptOutRow,
     Page,
+    PreferencesPut,
     Stored,
     UserPut,
     WebhookRow,
@@ -126,6 +129,13 @@ class Told:
         listening = {"project": "default", "url": "https://shop.example.com/", "events": ("*",), "secrets": b"sealed"}
         await store.add_webhook(WebhookRow(id=rows.ids.new(now), created_at=now, **listening), most=5)
         await store.put_users([person(), person("bob", "bob@example.com")])
+        for user in (f"user-{CANARY}", "bob"):
+            chosen = {("orders", ""): True, (f"news-{user}", "email"): False}
+            hours = QuietHours(start=1320, end=420, timezone=f"Zone/{user}")
+            now = self.rows.clock.now
+            await store.put_preferences(
+                PreferencesPut(user_id=user, cells=chosen, quiet_hours=hours, source=ChosenBy.API, now=now)
+            )
         to_ada = {"user": f"user-{CANARY}", "email": ADDRESS}
         sent = self.delivery()
         alone = await self.accept(
@@ -191,10 +201,8 @@ async def test_nothing_of_an_erased_person_is_left_in_any_table(store: SqlStore,
     assert "collapsing" not in {line.split(" ", 1)[0] for line in after.splitlines()}
     assert (erased.cancelled, erased.scrubbed) == (2, True)
     assert set(erased.removed) >= {table for table, count in erased.removed.items() if count}
-    counts = {
-        table: erased.removed[table] for table in ("users", "addresses", "deliveries", "captured", "suppressions")
-    }
-    assert counts == {"users": 1, "addresses": 2, "deliveries": 5, "captured": 1, "suppressions": 1}
+    expected = {"users": 1, "addresses": 2, "preferences": 2, "deliveries": 5, "captured": 1, "suppressions": 1}
+    assert {table: erased.removed[table] for table in expected} == expected
     assert await store.erase_user(f"user-{CANARY}", rows.clock.now) is None
 
 

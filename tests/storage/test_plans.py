@@ -16,6 +16,7 @@ from gateway.storage import (
     accepting,
     bulk,
     cancelling,
+    choices,
     claiming,
     collapsing,
     erasing,
@@ -25,6 +26,7 @@ from gateway.storage import (
     outbox,
     pacing,
     people,
+    preferences,
     providers,
     reading,
     settling,
@@ -42,6 +44,7 @@ from gateway.storage.contract import (
     InboxFilter,
     InboxMark,
     NotificationFilter,
+    OptOutRow,
     Page,
     UserFilter,
     UserPut,
@@ -60,6 +63,7 @@ BATCHES: dict[str, Batch] = (
         for module in (
             accepting,
             cancelling,
+            choices,
             claiming,
             collapsing,
             erasing,
@@ -68,6 +72,7 @@ BATCHES: dict[str, Batch] = (
             outbox,
             pacing,
             people,
+            preferences,
             providers,
             reading,
             settling,
@@ -141,6 +146,10 @@ LISTS: dict[str, Select[Any]] = {
 }
 
 
+def left(address: str) -> OptOutRow:
+    return OptOutRow(channel="email", address=address, category="news", source="link", created_at=5)
+
+
 async def filled(store: SqlStore, rows: Rows) -> SqlStore:
     """Store enough that reading all of it would be a bad plan."""
     await store.put_users(
@@ -173,6 +182,7 @@ async def filled(store: SqlStore, rows: Rows) -> SqlStore:
     await asyncio.gather(
         *[store.reserve(rows.reservation(f"key-{n}")) for n in range(1000)],
         *[store.suppress(rows.suppression(f"u{n}@example.com")) for n in range(1000)],
+        *[store.leave(left(f"u{n}@example.com"), f"user-{n}") for n in range(1000)],
         *[store.accept(rows.keyed(rows.id(), f"key-{n}")) for n in range(500)],
         store.apply_status([rows.change("delivered", provider_id=f"foreign-{n}") for n in range(1000)], rows.clock.now),
     )

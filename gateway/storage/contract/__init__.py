@@ -29,6 +29,16 @@ from gateway.storage.contract.people import (
     UserRow,
 )
 from gateway.storage.contract.personal import Erased, PersonalStore, PersonPage
+from gateway.storage.contract.preferences import (
+    UNSUBSCRIBE_LINK,
+    ChosenBy,
+    Consent,
+    ConsentAsked,
+    PreferenceRow,
+    PreferencesPut,
+    PreferencesRow,
+    PreferenceStore,
+)
 from gateway.storage.contract.providers import PaceUse, ProviderReport, ProviderStore, ProviderSwitch
 from gateway.storage.contract.rows import (
     Acceptance,
@@ -80,6 +90,7 @@ from gateway.storage.contract.wishes import Scope, Stop, Wish, WishStore
 
 __all__ = [
     "ADDRESSES_MOST",
+    "UNSUBSCRIBE_LINK",
     "AcceptResult",
     "Acceptance",
     "AddressPut",
@@ -89,8 +100,11 @@ __all__ = [
     "Cancelled",
     "CapturedFilter",
     "CapturedRow",
+    "ChosenBy",
     "Claimed",
     "CollapseStore",
+    "Consent",
+    "ConsentAsked",
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
@@ -130,6 +144,10 @@ __all__ = [
     "PeopleStore",
     "PersonPage",
     "PersonalStore",
+    "PreferenceRow",
+    "PreferenceStore",
+    "PreferencesPut",
+    "PreferencesRow",
     "ProviderReport",
     "ProviderStore",
     "ProviderSwitch",

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from gateway.model.preferences import NO_CHOICES, Choices
 from gateway.storage.contract.rows import Row
 
 ADDRESSES_MOST = 100
@@ -44,6 +45,7 @@ class UserRow(Row, frozen=True, kw_only=True):
     created_at: int
     updated_at: int
     addresses: tuple[AddressRow, ...] = ()
+    choices: Choices = NO_CHOICES
 
 
 class AddressPut(Row, frozen=True, kw_only=True):
@@ -101,7 +103,7 @@ class PeopleStore(Protocol):
     async def users_of(self, ids: Collection[str]) -> Mapping[str, UserRow]:
         """Bring everything that a send to these people needs (gathers; reads); unknown ones are left out.
 
-        Live addresses only.
+        Their choices too. Live addresses only.
         """
         ...
 

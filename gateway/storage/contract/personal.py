@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.storage.contract.inbox import InboxItem
 from gateway.storage.contract.people import UserRow
+from gateway.storage.contract.preferences import PreferencesRow
 from gateway.storage.contract.rows import (
     CapturedRow,
     DeliveryView,
@@ -25,6 +26,7 @@ class PersonPage(Row, frozen=True, kw_only=True):
     """
 
     user: UserRow
+    preferences: PreferencesRow
     deliveries: tuple[DeliveryView, ...]
     more: bool
     events: tuple[EventView, ...]

@@ -15,6 +15,7 @@ from gateway.storage.contract.edits import EditStore
 from gateway.storage.contract.inbox import InboxStore
 from gateway.storage.contract.people import PeopleStore
 from gateway.storage.contract.personal import PersonalStore
+from gateway.storage.contract.preferences import PreferenceStore
 from gateway.storage.contract.providers import ProviderStore
 from gateway.storage.contract.rows import (
     Acceptance,
@@ -54,6 +55,7 @@ class Store(
     EditStore,
     PeopleStore,
     PersonalStore,
+    PreferenceStore,
     ProviderStore,
     TurnStore,
     CollapseStore,

@@ -30,6 +30,7 @@ from gateway.storage.schema.messages import (
     TEMPLATES,
 )
 from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
+from gateway.storage.schema.preferences import PREFERENCES
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
 from gateway.storage.schema.spending import SPENDING
 from gateway.storage.schema.turns import TURNS
@@ -57,6 +58,7 @@ __all__ = [
     "OPT_OUTS",
     "OUTBOX",
     "PACING",
+    "PREFERENCES",
     "PROVIDER_REPORTS",
     "PROVIDER_SWITCHES",
     "QUEUE",

@@ -18,11 +18,18 @@ USERS: Final = Table(
     must("attributes", LargeBinary),
     must("created_at", BigInteger),
     must("updated_at", BigInteger),
+    may("chosen_at", BigInteger),
+    may("quiet_start", BigInteger),
+    may("quiet_end", BigInteger),
+    may("quiet_timezone", Text),
+    may("quiet_source", Text),
+    may("quiet_at", BigInteger),
     PrimaryKeyConstraint("user_id"),
     Index("users_by_time", "created_at", "user_id"),
     sqlite_with_rowid=False,
 )
-"""One for all projects. `attributes` is JSON that the store never looks into."""
+"""One for all projects. `attributes` is JSON that the store never looks into. `chosen_at` is when the person last chose
+anything (`preferences`, quiet hours): without it nobody looks further. Quiet hours are minutes after midnight."""
 
 ADDRESSES: Final = Table(
     "addresses",

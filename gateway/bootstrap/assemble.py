@@ -53,6 +53,7 @@ from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.events import EventComposer
 from gateway.router.explain import Explaining
+from gateway.router.links import Links
 from gateway.router.people import People
 from gateway.router.preferences import Preferences
 from gateway.router.providers import Providers
@@ -62,7 +63,6 @@ from gateway.router.rules import Rules
 from gateway.router.simulate import PROVIDER, Simulator
 from gateway.router.spending import Spending, segments_of
 from gateway.router.status import Reports
-from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.upkeep import Upkeep
 from gateway.router.vault import Vault
 from gateway.router.webhooks import Webhooks
@@ -95,7 +95,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     room: Room
     authentication: Authentication
     hub: CapturedHub
-    unsubscribe_links: UnsubscribeLinks
+    links: Links
     reports: Reports
     metrics: Metrics
     clock: Clock
@@ -181,12 +181,17 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     staging = Staging(settings.environment, settings.staging)
     secret = signing_secret(settings)
     vault = Vault([secret])
-    links = UnsubscribeLinks(secret, settings.public_url)
+    links = Links(
+        [secret, *(key.reveal().encode() for key in settings.links.old_keys)],
+        settings.public_url,
+        unsubscribe_days=settings.links.unsubscribe_days,
+        preferences_days=settings.links.preferences_days,
+    )
     composer = Composer(
         renderer=renderer,
         rules=rules,
         store=store,
-        unsubscribe_url=links.url,
+        links=links.of,
         sender=_sender(settings),
         destinations=destinations,
     )
@@ -324,7 +329,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         room=room,
         authentication=Authentication(store, settings.limits, settings.bootstrap_key),
         hub=hub,
-        unsubscribe_links=links,
+        links=links,
         reports=Reports(store=store, providers=providers, clock=clock, id_source=id_source, log=log),
         metrics=metrics,
         clock=clock,
@@ -463,7 +468,7 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             metrics=gateway.metrics,
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,
-            unsubscribe_links=gateway.unsubscribe_links,
+            links=gateway.links,
             webhooks=gateway.webhooks,
             reports=gateway.reports,
             clock=gateway.clock,

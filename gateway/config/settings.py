@@ -203,7 +203,10 @@ class DigestSettings(Section, frozen=True, kw_only=True):
 class CategorySettings(Section, frozen=True, kw_only=True):
     """`[categories.NAME]`: the rules that people's preferences speak about."""
 
-    description: str = ""
+    title: str | dict[str, str] = ""
+    """What people see on the preference page, perhaps by language; default: the name, as words."""
+    description: str | dict[str, str] = ""
+    """A sentence below it, perhaps by language."""
     channels: list[str] | None = None
     strategy: Strategy = Strategy.ALL
     priority: Priority = Priority.NORMAL
@@ -237,6 +240,17 @@ class QuietHoursSettings(Section, frozen=True, kw_only=True):
     """Of people whose time zone is not known."""
     channels: list[str] | None = None
     """Which channels are quiet in quiet hours, a person's own too. Default: all but `inbox`, which rings nowhere."""
+
+
+class LinkSettings(Section, frozen=True, kw_only=True):
+    """`[links]`: how long the links at the foot of a message work, counted from when it can no longer be sent."""
+
+    unsubscribe_days: Annotated[int, Meta(ge=30, le=3650)] = 60
+    """Never below 30: so long an opt-out must work after a mail was sent (CAN-SPAM, 15 U.S.C. 7704(a)(3))."""
+    preferences_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    """Shorter: these open all of a person's settings."""
+    old_keys: list[Secret] = []
+    """What `secret_key` was before: links made with these still work."""
 
 
 class LogFormat(StrEnum):
@@ -301,6 +315,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     staging: StagingSettings = StagingSettings()
     outbound: OutboundSettings = OutboundSettings()
     quiet_hours: QuietHoursSettings = QuietHoursSettings()
+    links: LinkSettings = LinkSettings()
     logging: LoggingSettings = LoggingSettings()
     templates: TemplateSettings = TemplateSettings()
     providers: dict[str, Provider] = {}

@@ -246,6 +246,7 @@ class Renderer:
         category: str,
         reference: str | None,
         unsubscribe_url: str | None,
+        preferences_url: str | None = None,
         subject: str | None = None,
     ) -> Content:
         """Make what `channel` shows. Raises `RenderFailed`.
@@ -266,6 +267,7 @@ class Renderer:
                 category if "category" in uses else None,
                 reference if "reference" in uses else None,
                 unsubscribe_url if "unsubscribe_url" in uses else None,
+                preferences_url if "preferences_url" in uses else None,
                 subject,
                 data,
                 content,
@@ -280,6 +282,7 @@ class Renderer:
             category=category,
             reference=reference,
             unsubscribe_url=unsubscribe_url,
+            preferences_url=preferences_url,
             data=data if content is None else None,
         )
         if content is not None:
@@ -300,6 +303,7 @@ class Renderer:
         category: str,
         reference: str | None,
         unsubscribe_url: str | None,
+        preferences_url: str | None,
         data: Mapping[str, Any] | None,
     ) -> _Scene:
         if data is not None:
@@ -313,6 +317,7 @@ class Renderer:
             "category": category,
             "reference": reference,
             "unsubscribe_url": unsubscribe_url,
+            "preferences_url": preferences_url,
             "locale": locale,
             "preheader": "",
             "words": self._words(template, locale),

@@ -57,7 +57,7 @@ def _ours() -> Any:
             limiter=KeyLimiter(),
             captured_hub=CapturedHub(),
             reports=unused,
-            unsubscribe_links=unused,
+            links=unused,
             clock=lambda: time.time_ns() // 1_000_000,
             ids=IdSource(),
             log=get_logger("bench"),

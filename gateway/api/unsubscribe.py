@@ -17,6 +17,7 @@ from gateway.api.people_pages import Pages, Visit, operation
 from gateway.router.links import LeaveLink, Unusable
 from gateway.storage.contract import UNSUBSCRIBE_LINK, OptOutRow
 
+
 async def ask(pages: Pages, context: ApiContext, call: Call[NoQuery, None]) -> Reply:
     """Show the button."""
     visit, link = await _came(pages, context, call)

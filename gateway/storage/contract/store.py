@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from gateway.storage.contract.choosing import ChoosingStore
 from gateway.storage.contract.collapsing import CollapseStore
 from gateway.storage.contract.edits import EditStore
 from gateway.storage.contract.people import PeopleStore
@@ -55,6 +56,7 @@ class Store(
     PeopleStore,
     PersonalStore,
     PreferenceStore,
+    ChoosingStore,
     ProviderStore,
     TurnStore,
     CollapseStore,

@@ -116,7 +116,8 @@ MEMBERS = st.builds(
         status=status,
         final=status in FINAL or (status is Status.SENT and final),
         reason=reason if status is Status.HELD else None,
-        engagement=frozenset(engagement),
+        # Nobody can have done anything with what waits for its turn.
+        engagement=frozenset(() if status is Status.HELD and reason is Why.FALLBACK else engagement),
     ),
     st.integers(0, 4),
     st.integers(0, 2),

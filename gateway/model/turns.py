@@ -7,9 +7,9 @@ needed any more. Refuses to know how chains are stored and who sends.
 What counts as success is the question of each strategy. `first_success` asks whether it went out: `sent` once it is
 final, `delivered`, `captured`, and `unknown`, which may have gone out. `escalate` asks whether somebody noticed:
 `delivered` (but for an item in the inbox, which is there at once), any sign of a person (seen, read, opened, clicked,
-acknowledged), and `captured`, since in staging nobody will ever confirm anything and a test should show one message, not
-the whole chain. A `sent` without a receipt and an `unknown` say nothing of that kind, so the next step goes when its time
-comes.
+acknowledged), and `captured`, since in staging nobody will ever confirm anything and a test should show one message,
+not the whole chain. A `sent` without a receipt and an `unknown` say nothing of that kind, so the next step goes when
+its time comes.
 """
 
 from __future__ import annotations

@@ -272,6 +272,7 @@ class NotificationInbox extends HTMLElement {
       this.#getToken = ask;
     }
     document.addEventListener("pointerdown", this.#outside);
+    document.addEventListener("visibilitychange", this.#inSight);
     this.#clock = setInterval(() => this.#tellTimes(), MINUTE_MS);
     this.#relabel();
     this.#restart();
@@ -279,6 +280,7 @@ class NotificationInbox extends HTMLElement {
 
   disconnectedCallback() {
     document.removeEventListener("pointerdown", this.#outside);
+    document.removeEventListener("visibilitychange", this.#inSight);
     clearInterval(this.#clock);
     this.#stop?.abort();
     this.#stop = null;
@@ -382,7 +384,7 @@ class NotificationInbox extends HTMLElement {
       this.#state = "failed";
     }
     this.#render();
-    if (!this.#parts.panel.hidden) this.#markSeen();
+    this.#markSeen();
   }
 
   /** Keep a stream open until stopped; between two attempts it waits, ever longer and never in step with others. */
@@ -457,7 +459,7 @@ class NotificationInbox extends HTMLElement {
     this.#render();
     if (fresh.length) {
       this.#parts.status.textContent = this.#words.news(fresh.length, this.#titleOf(fresh[0]));
-      if (!this.#parts.panel.hidden) this.#markSeen();
+      this.#markSeen();
     }
   }
 
@@ -508,7 +510,9 @@ class NotificationInbox extends HTMLElement {
     }
   }
 
+  /** Say what is in sight; nothing is while the panel is closed or the page is in the background. */
   #markSeen() {
+    if (this.#parts.panel.hidden || document.visibilityState !== "visible") return;
     if ([...this.#items.values()].some((item) => !item.seen_at)) this.#markAll("seen");
   }
 
@@ -748,6 +752,8 @@ class NotificationInbox extends HTMLElement {
   #focus(id) {
     this.#row(id)?.focus();
   }
+
+  #inSight = () => this.#markSeen();
 
   #outside = (event) => {
     if (!event.composedPath().includes(this)) this.close();

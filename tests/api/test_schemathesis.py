@@ -41,6 +41,7 @@ schema = schemathesis.openapi.from_dict(document)
 async def _serve(folder: Path, started: Future[tuple[int, asyncio.Event]]) -> None:
     stop = asyncio.Event()
     async with open_api(folder, LimitSettings(live=Rate(1_000_000, 1))) as api, working(api.gateway, work=True):
+        api.gateway.live_inboxes.close()  # a stream that goes on would hold the fuzzer up
         config = uvicorn.Config(api.app, port=0, http="httptools", ws="none", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own

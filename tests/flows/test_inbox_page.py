@@ -172,6 +172,20 @@ async def test_what_comes_in_is_shown_and_told_at_once(tmp_path):
     assert visit.said == []
 
 
+async def test_what_comes_while_the_page_is_in_the_background_was_not_seen(tmp_path):
+    async with visiting(tmp_path) as visit:
+        await visit.bell.click()
+        hide = "state => Object.defineProperty(document, 'visibilityState', {value: state, configurable: true})"
+        await visit.page.evaluate(hide, "hidden")
+        delivery = await visit.send("Nobody looks")
+        await expect(visit.rows).to_have_count(1)
+        assert (await visit.gw.get(f"/v1/deliveries/{delivery}"))["engagement"] == []
+        await visit.page.evaluate(hide, "visible")
+        async with visit.page.expect_response("**/inbox/seen"):
+            await visit.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        assert (await visit.gw.get(f"/v1/deliveries/{delivery}"))["engagement"] == ["seen"]
+
+
 async def test_everything_can_be_done_with_the_keyboard(tmp_path):
     async with visiting(tmp_path, before=two) as visit:
         await expect(visit.badge).to_have_text("2")

@@ -76,6 +76,16 @@ def test_a_team_key_reaches_only_the_listed_in_every_environment(environment):
     assert isinstance(rules.decide(mode=Mode.TEAM, channel="email", to="jane@example.net"), Capture)
 
 
+@pytest.mark.parametrize("environment", list(Environment))
+@pytest.mark.parametrize("otherwise", list(Otherwise))
+def test_an_inbox_is_no_way_out_and_a_team_key_still_reaches_only_listed_people(environment, otherwise):
+    rules = staging("user:qa-*", environment=environment, otherwise=otherwise, email="qa@example.com", inbox="qa-9")
+    refused = Skip if otherwise is Otherwise.SKIP else Capture
+    for user, expected in (("42", [Allowed, refused, Capture]), ("qa-1", [Allowed, Allowed, Capture])):
+        found = [type(rules.decide(mode=mode, channel="inbox", to=user)) for mode in (Mode.LIVE, Mode.TEAM, Mode.TEST)]
+        assert found == expected
+
+
 @pytest.mark.parametrize("environment", CLOSED)
 @pytest.mark.parametrize("channel", ["email", "sms", "slack", "webhook", "carrier_pigeon"])
 def test_without_a_list_nothing_leaves_outside_production(environment, channel):

@@ -100,6 +100,14 @@ def test_escalating_asks_only_the_step_directly_before():
     assert follows(ESCALATE, chain) == Follows(due=(member(2).id,), cause=member(1, Status.FAILED).id)
 
 
+def test_an_item_in_an_inbox_is_noticed_when_somebody_looks():
+    lies = member(0, Status.DELIVERED)._replace(lies=True)
+    assert follows(ESCALATE, [lies, member(1)]) == NOTHING, "its time comes by itself"
+    assert follows(FIRST, [lies, member(1)]).not_needed == (member(1).id,)
+    for sign in ("seen", "read", "acknowledged"):
+        assert follows(ESCALATE, [lies._replace(engagement=frozenset({sign})), member(1)]).not_needed
+
+
 SIGNS = st.sets(st.sampled_from([one.value for one in Engagement]), max_size=2)
 MEMBERS = st.builds(
     lambda step, number, status, final, reason, engagement: Member(
@@ -108,7 +116,8 @@ MEMBERS = st.builds(
         status=status,
         final=status in FINAL or (status is Status.SENT and final),
         reason=reason if status is Status.HELD else None,
-        engagement=frozenset(engagement),
+        # Nobody can have done anything with what waits for its turn.
+        engagement=frozenset(() if status is Status.HELD and reason is Why.FALLBACK else engagement),
     ),
     st.integers(0, 4),
     st.integers(0, 2),

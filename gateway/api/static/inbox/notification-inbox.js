@@ -69,7 +69,7 @@ const STYLE = `
     --_on-badge: var(--inbox-on-badge, #ffffff);
     --_radius: var(--inbox-radius, 0.75rem);
     display: inline-block; position: relative;
-    font: var(--inbox-font, 400 0.9375rem/1.45 system-ui, sans-serif); color: var(--_text);
+    font: var(--inbox-font, 400 0.9375rem/1.45 system-ui, sans-serif);
   }
   :host([hidden]) { display: none; }
   :host([theme="dark"]) { --_accent: var(--inbox-accent, #9dbcff); --_on-accent: var(--inbox-on-accent, #0c1730);
@@ -102,9 +102,11 @@ const STYLE = `
   @media (max-width: 30rem) {
     .panel, :host([align="start"]) .panel { position: fixed; inset: auto 0.5rem 0.5rem; inline-size: auto; max-block-size: 85vh; }
   }
-  .head { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.75rem; padding: 0.75rem 1rem; border-block-end: 1px solid var(--_border); }
+  .head { display: flex; align-items: center; gap: 0.5rem; padding: 0.75rem 0.5rem 0.75rem 1rem; border-block-end: 1px solid var(--_border); }
   h2 { flex: 1; margin: 0; font-size: 1.0625rem; }
   .plain { padding: 0.375rem 0.5rem; border: 0; border-radius: 0.375rem; background: none; color: var(--_accent); font-weight: 600; }
+  .head .plain { text-align: end; }
+  .head .tool { flex: none; }
   .plain:hover:not(:disabled) { text-decoration: underline; }
   .plain:disabled { color: var(--_muted); cursor: default; }
   .scroll { overflow-y: auto; overscroll-behavior: contain; }
@@ -270,6 +272,7 @@ class NotificationInbox extends HTMLElement {
       this.#getToken = ask;
     }
     document.addEventListener("pointerdown", this.#outside);
+    document.addEventListener("visibilitychange", this.#inSight);
     this.#clock = setInterval(() => this.#tellTimes(), MINUTE_MS);
     this.#relabel();
     this.#restart();
@@ -277,6 +280,7 @@ class NotificationInbox extends HTMLElement {
 
   disconnectedCallback() {
     document.removeEventListener("pointerdown", this.#outside);
+    document.removeEventListener("visibilitychange", this.#inSight);
     clearInterval(this.#clock);
     this.#stop?.abort();
     this.#stop = null;
@@ -380,7 +384,7 @@ class NotificationInbox extends HTMLElement {
       this.#state = "failed";
     }
     this.#render();
-    if (!this.#parts.panel.hidden) this.#markSeen();
+    this.#markSeen();
   }
 
   /** Keep a stream open until stopped; between two attempts it waits, ever longer and never in step with others. */
@@ -455,7 +459,7 @@ class NotificationInbox extends HTMLElement {
     this.#render();
     if (fresh.length) {
       this.#parts.status.textContent = this.#words.news(fresh.length, this.#titleOf(fresh[0]));
-      if (!this.#parts.panel.hidden) this.#markSeen();
+      this.#markSeen();
     }
   }
 
@@ -506,7 +510,9 @@ class NotificationInbox extends HTMLElement {
     }
   }
 
+  /** Say what is in sight; nothing is while the panel is closed or the page is in the background. */
   #markSeen() {
+    if (this.#parts.panel.hidden || document.visibilityState !== "visible") return;
     if ([...this.#items.values()].some((item) => !item.seen_at)) this.#markAll("seen");
   }
 
@@ -746,6 +752,8 @@ class NotificationInbox extends HTMLElement {
   #focus(id) {
     this.#row(id)?.focus();
   }
+
+  #inSight = () => this.#markSeen();
 
   #outside = (event) => {
     if (!event.composedPath().includes(this)) this.close();

@@ -12,8 +12,6 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import make_url
-
 from gateway.model.ids import IdSource
 from gateway.storage import (
     accepting,
@@ -122,7 +120,7 @@ class SqlStore(
     ) -> None:
         self._clock = clock
         self._db: Database
-        if make_url(database_url).get_backend_name() == "sqlite":
+        if database_url.startswith("sqlite"):
             self._db = SqliteDatabase(database_url, clock, patience_ms=patience_ms, on_batch=on_batch)
             shards = 1
         else:

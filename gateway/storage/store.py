@@ -210,9 +210,9 @@ class SqlStore(
         """Prolong leases that are still held."""
         return await self._db.write(lambda conn: claiming.renew(conn, claims, until))
 
-    async def release(self, claims: Sequence[tuple[UUID, int]], now: int) -> None:
+    async def release(self, claims: Sequence[tuple[UUID, int]], due_at: int) -> None:
         """Give claims back unused."""
-        await self._db.write(lambda conn: claiming.release(conn, claims, now))
+        await self._db.write(lambda conn: claiming.release(conn, claims, due_at))
 
     async def reserve(self, reservation: Reservation) -> int:
         """Reserve the next free moment under a rate."""

@@ -315,6 +315,29 @@ async def test_a_poison_message_does_not_stop_the_others(tmp_path):
         assert sum(place.dispatcher.in_hand().values()) == 0
 
 
+async def test_what_two_workers_were_lost_with_is_taken_on_one_at_a_time_and_holds_up_nobody_else(tmp_path):
+    clock = MovableClock()
+    one = Scripted(concurrency=8)
+    async with house(tmp_path, one, clock=clock) as place:
+        suspects = await place.send_many([f"suspect{number}@example.com" for number in range(5)])
+        for _ in range(2):  # two workers take them all, and are never heard of again
+            lease = Lease(worker="dead", until=clock() + 1000)
+            assert len(await place.store.claim({"email:normal": 5}, lease, clock())) == 5
+            clock.advance(2)
+        others = await place.send_many(people(20))
+        one.open.clear()
+        async with dispatching(place):
+            await soon(lambda: one.now_in == 8)
+            for _ in range(3):  # the others are looked at again and again
+                await asyncio.sleep(0.11)
+            assert place.dispatcher.in_hand()["email:normal"] == 1 + 20
+            one.open.set()
+            await soon(lambda: len(place.settled) == 25)
+        assert one.counts() == dict.fromkeys([*suspects, *others], 1)
+        views = [await place.view(id_) for id_ in suspects]
+        assert [[one.outcome for one in view.attempts] for view in views] == [["unknown", "unknown", "accepted"]] * 5
+
+
 class Full(Between):
     """A store that cannot write."""
 

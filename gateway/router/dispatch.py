@@ -64,6 +64,17 @@ class Lane:
     """Slots reserved while the store is asked for work."""
     backlog: bool = True
     closed_until: int = 0
+    closed_ms: int = 0
+
+    def close(self, now: int, until: int) -> None:
+        """Take on nothing until then."""
+        self.closed_until = until
+        self.closed_ms = until - now
+
+    def is_closed(self, now: int) -> bool:
+        """Whether it is closed now. A clock that was set back does not keep it closed for as long as it jumped."""
+        self.closed_until = min(self.closed_until, now + self.closed_ms)
+        return self.closed_until > now
 
     @property
     def free(self) -> int:
@@ -133,7 +144,7 @@ class Dispatcher:
         if found is None or not self._working or self._stopping:
             return None
         now = self._clock()
-        shut = found.closed_until > now or self._room(found, now) <= found.in_hand
+        shut = found.is_closed(now) or self._room(found, now) <= found.in_hand
         waits = self._deliver.leaves(mode, row.channel, row.address or "", row.stored_user) if shut else found.backlog
         if found.free <= 0 or waits:
             found.backlog = True
@@ -239,7 +250,7 @@ class Dispatcher:
             known = isinstance(error, StoreUnavailable)
             self._log.warning("claim_failed", error=str(error), exc_info=None if known else error)
             for name in wanted:
-                self._lanes[name].closed_until = now + _AWAY_MS
+                self._lanes[name].close(now, now + _AWAY_MS)
                 self._lanes[name].backlog = True
         finally:
             for name, count in wanted.items():
@@ -279,7 +290,7 @@ class Dispatcher:
 
     def _wants(self, lane: Lane, now: int) -> int:
         """Say how many deliveries a lane can take: few claims of many rows, rather than many of one."""
-        if lane.closed_until > now:
+        if lane.is_closed(now):
             return 0
         free = min(lane.free, self._room(lane, now) - lane.in_hand)
         enough = max(1, lane.slots // 4)
@@ -294,7 +305,7 @@ class Dispatcher:
             return slots  # none is configured or all are paused: whatever comes is kept or held, and soon gone
         best = max(min(_admits(handle.breaker, slots, now), _soon(handle, slots)) for handle in handles)
         if best == 0:
-            lane.closed_until = max(now + 1, min(handle.breaker.until or now for handle in handles))
+            lane.close(now, max(now + 1, min(handle.breaker.until or now for handle in handles)))
             self._set_alarm(lane.closed_until)
         return best
 
@@ -410,6 +421,7 @@ class Dispatcher:
 
 def _admits(breaker: Breaker, slots: int, now: int) -> int:
     """Say how many a breaker would let in now; one whose pause is over lets one in to try."""
+    breaker.heed(now)
     if breaker.state is State.CLOSED:
         return slots
     if breaker.until is None:

@@ -243,18 +243,7 @@ class Dispatcher:
         for name, count in wanted.items():
             self._lanes[name].asked += count
             self._lanes[name].backlog = False  # `waiting` may say otherwise meanwhile
-        claims: list[Claimed] = []
-        try:
-            claims = await self._store.claim(wanted, lease, now)
-        except Exception as error:  # noqa: BLE001 - whatever it was: a dispatcher that is gone sends nothing ever again
-            known = isinstance(error, StoreUnavailable)
-            self._log.warning("claim_failed", error=str(error), exc_info=None if known else error)
-            for name in wanted:
-                self._lanes[name].close(now, now + _AWAY_MS)
-                self._lanes[name].backlog = True
-        finally:
-            for name, count in wanted.items():
-                self._lanes[name].asked -= count
+        claims = await self._claim(wanted, lease, now)
         if self._stopping:
             await self._give_back([(claim.id, claim.token) for claim in claims])
             return False
@@ -270,6 +259,21 @@ class Dispatcher:
             if count == wanted[name]:
                 self._lanes[name].backlog = True
         return any(self._lanes[name].backlog and self._wants(self._lanes[name], now) > 0 for name in wanted)
+
+    async def _claim(self, wanted: Mapping[str, int], lease: Lease, now: int) -> list[Claimed]:
+        """Ask the store for work; a store that fails is left alone for a moment."""
+        try:
+            return await self._store.claim(wanted, lease, now)
+        except Exception as error:  # noqa: BLE001 - whatever it was: a dispatcher that is gone sends nothing ever again
+            known = isinstance(error, StoreUnavailable)
+            self._log.warning("claim_failed", error=str(error), exc_info=None if known else error)
+            for name in wanted:
+                self._lanes[name].close(now, now + _AWAY_MS)
+                self._lanes[name].backlog = True
+            return []
+        finally:
+            for name, count in wanted.items():
+                self._lanes[name].asked -= count
 
     async def _one_of(self, suspects: Sequence[Claimed], lease: Lease, now: int) -> None:
         """Take on one suspect, if none is in hand: a crash then names it. The others wait for a moment.

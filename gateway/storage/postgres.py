@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-import asyncpg
+from asyncpg import connect as dial_asyncpg  # pyright: ignore[reportMissingTypeStubs,reportUnknownVariableType] # it has none
 from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -243,7 +243,7 @@ class Dialer:
     """
 
     def __init__(
-        self, hosts: Sequence[Host], connect: Callable[..., Awaitable[Any]] = asyncpg.connect, *, each_s: float
+        self, hosts: Sequence[Host], connect: Callable[..., Awaitable[Any]] = dial_asyncpg, *, each_s: float
     ) -> None:
         self._hosts = list(hosts)
         self._connect = connect
@@ -257,7 +257,9 @@ class Dialer:
         for place, (host, port) in ways[self._last :] + ways[: self._last]:
             try:
                 connection = await self._connect(**how | {"host": host, "port": port, "timeout": self._each_s})
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            except Exception as error:
+                if meaning_of(error) is Meaning.FAULT:
+                    raise
                 failed = error
             else:
                 self._last = place

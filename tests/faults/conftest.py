@@ -39,7 +39,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(f"faults, {'long' if LONG else 'short'} form, SEED={SEED}")
     terminalreporter.write_line(table_of(rows))
     left = sorted(
-        f"left out: {report.nodeid.rpartition('::')[2]}: {report.longrepr[2] if isinstance(report.longrepr, tuple) else ''}"
+        f"left out: {report.nodeid.rpartition('::')[2]}: {report.longrepr[2].removeprefix('Skipped: ')}"
         for report in terminalreporter.stats.get("skipped", [])
         if "tests/faults/" in report.nodeid
     )

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -165,6 +166,14 @@ class Faults:
                 assert word not in said, f"{word} in {log.name}: {said[max(0, said.find(word) - 300) :][:600]}"
 
 
+async def until(condition: Callable[[], bool], within_s: float = 30) -> None:
+    """Wait until something is so."""
+    ends = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < ends, "it did not come to that"
+        await asyncio.sleep(0.01)
+
+
 def table_of(rows: list[Row]) -> str:
     """Draw the table."""
     heads = ("fault", "database", "accepted", "arrived", "final", "lost", "duplicates", "bound", "")
@@ -180,7 +189,7 @@ def table_of(rows: list[Row]) -> str:
     widths = [max(len(line[place]) for line in [heads, *lines]) for place in range(len(heads))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)  # noqa: PLR2004 - two columns of words
+            cell.ljust(width) if place < 2 else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in [heads, *lines]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.frame import IN_HAND, LONG_ONLY, Faults
+from tests.faults.frame import IN_HAND, LONG_ONLY, Faults, until
 from tests.faults.oracle import all_settled
-from tests.support.process import GatewayProcess, serving
 from tests.support.postgres import Postgres, running_postgres
+from tests.support.process import GatewayProcess, serving
 from tests.support.smtp_server import SmtpServer
 from tests.support.tcp_proxy import TcpProxy
 
@@ -39,8 +39,7 @@ async def test_killed_under_load_and_started_again(own: Postgres, faults: Faults
                     await ledger.until_accepted(len(ledger.accepted) + faults.random.randrange(30, 120))
                     await asyncio.to_thread(own.kill)
                     refused = ledger.refused
-                    while ledger.refused == refused:
-                        await asyncio.sleep(0.01)
+                    await until(lambda before=refused: ledger.refused > before)
                     await asyncio.to_thread(own.start)
                     await ledger.until_accepted(len(ledger.accepted) + 30)
             assert process.process.poll() is None
@@ -138,6 +137,6 @@ async def test_a_migration_beside_the_workers(faults: Faults):
 
 
 async def _judge(fault: str, faults: Faults, client, server: SmtpServer, *, faults_of: int = 1) -> None:
-    """With the store away longer than a lease, what was in flight may have gone out and counts as lost by its worker."""
+    """Where the store was away longer than a lease, what was in flight may have gone out and counts as lost."""
     bound = faults_of * IN_HAND
     await faults.judge(fault, "postgres", client, server, bound=bound, may_miss={"unknown": bound})

@@ -97,7 +97,9 @@ class Liar:
         if way == "yes":
             return Reply(200, json={"id": f"m{len(self.messages)}"})
         self.lies += 1
-        return self.random.choice([Reply(500), HttpDo.CLOSE, HttpDo.RESET, HttpDo.HALF_BODY, HttpDo.GARBAGE, HttpDo.STALL])
+        return self.random.choice(
+            [Reply(500), HttpDo.CLOSE, HttpDo.RESET, HttpDo.HALF_BODY, HttpDo.GARBAGE, HttpDo.STALL]
+        )
 
 
 async def test_a_provider_that_lies_about_what_it_took(faults: Faults):

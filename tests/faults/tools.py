@@ -24,7 +24,10 @@ def _install(package: str) -> None:
         return
     command = ["apt-get", "install", "-y", "-qq", package]
     for attempt in (command, ["apt-get", "update", "-qq"], command):
-        if subprocess.run(attempt, capture_output=True, check=False, timeout=180).returncode == 0 and attempt is command:
+        if (
+            subprocess.run(attempt, capture_output=True, check=False, timeout=180).returncode == 0
+            and attempt is command
+        ):
             return
 
 

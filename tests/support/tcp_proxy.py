@@ -1,8 +1,8 @@
 """A wire that tests can cut: TCP on loopback in front of any socket, passing bytes on until told otherwise.
 
-    async with TcpProxy(unix="/tmp/x/.s.PGSQL.5432") as proxy:
-        proxy.swallow()   # as behind a firewall that forgot the connections: no byte, no FIN, no RST
-        proxy.mend()      # new connections pass; those of before stay silent for ever
+async with TcpProxy(unix="/tmp/x/.s.PGSQL.5432") as proxy:
+    proxy.swallow()   # as behind a firewall that forgot the connections: no byte, no FIN, no RST
+    proxy.mend()      # new connections pass; those of before stay silent for ever
 """
 
 from __future__ import annotations

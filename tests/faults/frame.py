@@ -83,7 +83,11 @@ class Faults:
         return await server.new_database()
 
     def config(self, sink: SmtpServer, database: str, /, **more: Any) -> Path:
-        """Write a configuration of short leases and eight connections, that tells its log everything."""
+        """Write the configuration; answers where."""
+        return write_config(self.folder / "gateway.toml", self.settings(sink, database, **more))
+
+    def settings(self, sink: SmtpServer, database: str, /, **more: Any) -> dict[str, Any]:
+        """Make a configuration of short leases and eight connections, that tells its log everything."""
         nothing = self.folder / "no-templates"
         nothing.mkdir(exist_ok=True)
         config = {
@@ -97,7 +101,7 @@ class Faults:
             "categories": {"careful": {"on_unknown": "hold"}},
             "providers": {"smtp-1": {"connections": CONNECTIONS}},
         }
-        return write_config(self.folder / "gateway.toml", merged(merged(smtp(sink), config), more))
+        return merged(merged(smtp(sink), config), more)
 
     @contextlib.asynccontextmanager
     async def load(self, client: httpx.AsyncClient, clients: int = 12) -> AsyncIterator[Ledger]:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sqlite3
 
-from tests.faults.frame import IN_HAND, Faults, until
+from tests.faults.frame import IN_HAND, LONG_ONLY, Faults, until
 from tests.faults.oracle import all_settled
 from tests.faults.tools import small_disk, strace
 from tests.support.process import GatewayProcess, serving
@@ -19,7 +19,7 @@ PATIENT = {"server": {"lease_s": 30, "poll_s": 0.1}}
 
 
 async def test_killed_at_an_fsync(faults: Faults):
-    kills = faults.count(short=2, long=12)
+    kills = faults.count(short=1, long=10)
     async with SmtpServer() as server:
         config = faults.config(server, await faults.database("sqlite"))
         async with serving(config):
@@ -54,7 +54,7 @@ async def test_fsyncs_that_fail_refuse_and_lose_nothing(faults: Faults):
         under = strace(f"error=EIO:when=10+{every}")
         async with serving(config, under=under) as (process, client):
             async with faults.load(client) as ledger:
-                await ledger.until_accepted(faults.count(short=100, long=400))
+                await ledger.until_accepted(faults.count(short=40, long=400))
                 await until(lambda: ledger.refused > 5)
             assert process.process.poll() is None
             await all_settled(client)
@@ -127,6 +127,7 @@ async def test_a_database_that_somebody_else_locks_delays_and_loses_nothing(faul
             assert faults.ledger.refused > 0, "somebody was told to come back"
 
 
+@LONG_ONLY
 async def test_a_damaged_file_is_refused_with_the_reason_and_its_copy_goes_on(faults: Faults):
     path = faults.folder / "gateway.db"
     async with SmtpServer() as server:

@@ -18,7 +18,7 @@ from tests.support.smtp_server import SmtpServer
 
 @BOTH
 async def test_what_was_accepted_survives_kill_nine_at_random_moments(kind, faults: Faults):
-    kills = faults.count(short=3, long=60)
+    kills = faults.count(short=3, long=54)
     async with SmtpServer() as server:
         config = faults.config(server, await faults.database(kind))
         for number in range(kills):

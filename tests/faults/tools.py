@@ -14,8 +14,6 @@ import pytest
 
 from tests.faults.frame import LONG
 
-_FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib64/faketime")
-
 
 @lru_cache
 def _install(package: str) -> None:
@@ -47,17 +45,6 @@ def strace(*inject: str) -> list[str]:
 def _each(inject: tuple[str, ...]) -> Iterator[str]:
     for one in inject:
         yield from ("-e", f"inject=fsync,fdatasync:{one}")
-
-
-def faketime() -> Path:
-    """Find libfaketime; skips the test where there is none."""
-    for _ in range(2):
-        for folder in _FAKETIME:
-            found = Path(folder) / "libfaketime.so.1"
-            if found.exists():
-                return found
-        _install("libfaketime")
-    pytest.skip("libfaketime is not installed")
 
 
 @contextlib.contextmanager

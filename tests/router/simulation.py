@@ -55,6 +55,9 @@ SLACK_S = 3.0
 """What the way through the store and the providers may add to a promise, at most."""
 
 
+QUIET = dict.fromkeys(("crashes", "freezes", "outages", "stops", "pauses", "troubles", "jumps"), 0)
+
+
 class Broken(AssertionError):
     """A promise was broken."""
 
@@ -80,9 +83,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     pauses: int
     troubles: int
     jumps: int
+    poison: bool = False
+    """One message ends every process that sends it, and nothing else happens."""
 
     @classmethod
     def of(cls, dice: random.Random) -> Plan:
+        """Roll the dice."""
+        plan = cls._of(dice)
+        if dice.random() >= 0.1:
+            return plan
+        retry = msgspec.structs.replace(plan.retry, attempts=5)
+        return msgspec.structs.replace(plan, **QUIET, retry=retry, deadline_s=200.0, poison=True)
+
+    @classmethod
+    def _of(cls, dice: random.Random) -> Plan:
         first_s = dice.uniform(0.2, 3)
         return cls(
             processes=dice.choice([1, 1, 2, 3]),
@@ -126,8 +140,10 @@ class World:
         self.wire: set[tuple[UUID, int]] = set()
         self.over_with: set[tuple[UUID, int]] = set()
         self.hopeless: set[UUID] = set()
+        self.poison = UUID(int=self.dice.randrange(1, self.plan.deliveries + 1)) if self.plan.poison else None
         self.started: dict[UUID, float] = {}
         self.taken_over = 0
+        self.graves: list[asyncio.Future[None]] = []
         self.idle_since: dict[tuple[str, str], float] = {}
         self.channel = ChannelSettings(
             providers=[f"p{number}" for number in range(1, self.plan.providers + 1)],
@@ -153,6 +169,23 @@ class World:
     def tell(self, *words: Any) -> None:
         if self.tell_ is not None:
             self.tell_(f"{self.now_s():8.3f}  {'  '.join(map(str, words))}")
+
+    def begin(self) -> None:
+        """Start a process."""
+        self.processes.append(Process(self, f"w{len(self.processes) + 1}"))
+        self.tell(self.processes[-1].name, "begins")
+
+    async def for_ever(self) -> None:
+        """Wait until the world is over, and not be swept up meanwhile."""
+        self.graves.append(asyncio.get_running_loop().create_future())
+        await self.graves[-1]
+
+    async def crash(self, process: Process) -> None:
+        """End a process without a word; another takes its place."""
+        self.tell(process.name, "CRASHES")
+        process.dead = True
+        await asyncio.sleep(self.dice.uniform(0, 4))
+        self.begin()
 
     # --- what must hold ---
 
@@ -212,9 +245,21 @@ class World:
             raise Broken(f"{short(id_)} arrived and is reported as {status}")
         if status is Status.SENT and not count:
             raise Broken(f"{short(id_)} is reported as sent and did not arrive")
+        if id_ == self.poison and status is not Status.UNKNOWN:
+            raise Broken(f"{short(id_)} is poison and ended as {status}")
+        resent = claim.on_unknown is OnUnknown.RESEND and id_ not in self.hopeless
+        if self.poison not in {None, id_} and resent and status is not Status.SENT:
+            raise Broken(f"{short(id_)} is a neighbour of poison and ended as {status}")
         if claim.on_unknown is OnUnknown.HOLD and count > 1:
             raise Broken(f"{short(id_)} is held after a lost answer and arrived {count} times")
-        calm = not (self.plan.crashes or self.plan.stops or self.plan.freezes or self.plan.outages or self.plan.jumps)
+        calm = not (
+            self.plan.poison
+            or self.plan.crashes
+            or self.plan.stops
+            or self.plan.freezes
+            or self.plan.outages
+            or self.plan.jumps
+        )
         if calm and count > 1 + self.lied[id_]:
             raise Broken(f"{short(id_)} arrived {count} times, without a crash and with {self.lied[id_]} lost answers")
         if not self.plan.jumps:
@@ -232,6 +277,7 @@ class Process:
         self.world, self.name = world, name
         self.dead = False
         self.stopping = False
+        self.crashing: asyncio.Task[None] | None = None
         self.frozen_until = 0.0
         self.claims = 0
         plan = world.plan
@@ -307,7 +353,7 @@ class Process:
     async def live(self) -> None:
         """Wait as long as this process is frozen; for ever if it is dead."""
         while not self.world.over and self.dead:
-            await asyncio.get_running_loop().create_future()
+            await self.world.for_ever()
         while not self.world.over and self.frozen_until > (now := self.world.now_s()):
             await asyncio.sleep(self.frozen_until - now)
             await self.live()
@@ -402,6 +448,10 @@ class Adapter:
         world, process = self.world, self.process
         id_, token = message.options["id"], message.options["token"]
         world.begins(process, id_, token, message.options["lane"])
+        if id_ == world.poison:
+            process.crashing = asyncio.create_task(world.crash(process))
+            await asyncio.sleep(0)
+            await _unless_dead(process)
         until, trouble = world.trouble.get(self.provider, (0.0, ""))
         outcome, takes_it = self._outcome(id_, trouble if until > world.now_s() else "")
         await asyncio.sleep(world.dice.choice([0, 0.01, 0.1, 1.0, 1.0 if trouble != "slow" else 9.0]))
@@ -437,7 +487,7 @@ class Adapter:
 async def _unless_dead(process: Process) -> None:
     """What is on the wire of a frozen process goes on; that of a dead one does not."""
     while process.dead and not process.world.over:
-        await asyncio.get_running_loop().create_future()
+        await process.world.for_ever()
 
 
 class Composing:
@@ -508,11 +558,23 @@ def _no_renewal(process: Process) -> None:
     process.dispatcher._renew = renew
 
 
+def _all_suspects(process: Process) -> None:
+    """Take on all suspects together."""
+    dispatcher = process.dispatcher
+
+    async def one_of(suspects: list[Claimed], lease: Lease, now: int) -> None:
+        for claim in suspects:
+            dispatcher._take(claim, dispatcher._lanes[claim.lane], lease.until, 0)
+
+    dispatcher._one_of = one_of
+
+
 BREAK: dict[str, Callable[[Process], None]] = {
     "lease": _no_lease,
     "slots": _more_slots,
     "wake": _no_wake,
     "renew": _no_renewal,
+    "suspects": _all_suspects,
 }
 """What a test breaks, to see that the simulation notices."""
 
@@ -613,16 +675,9 @@ def _faults(world: World) -> list[Any]:  # noqa: C901 - a list of small faults
     def someone() -> Process | None:
         return dice.choice(alive) if (alive := [one for one in world.processes if one.works]) else None
 
-    def begin() -> None:
-        world.processes.append(Process(world, f"w{len(world.processes) + 1}"))
-        world.tell(world.processes[-1].name, "begins")
-
     async def crash() -> None:
         if (one := someone()) is not None:
-            world.tell(one.name, "CRASHES")
-            one.dead = True
-            await asyncio.sleep(dice.uniform(0, 4))
-            begin()
+            await world.crash(one)
 
     async def stop() -> None:
         if (one := someone()) is not None:
@@ -631,7 +686,7 @@ def _faults(world: World) -> list[Any]:  # noqa: C901 - a list of small faults
             await one.dispatcher.stop(dice.choice([0.1, 2, 20]))
             world.tell(one.name, "stopped")
             one.dead = True
-            begin()
+            world.begin()
 
     def freeze() -> None:
         if (one := someone()) is not None:
@@ -659,7 +714,7 @@ def _faults(world: World) -> list[Any]:  # noqa: C901 - a list of small faults
         world.tell("CLOCK JUMPS to", world.jumped_ms)
 
     for _ in range(plan.processes):
-        begin()
+        world.begin()
     pairs = [
         (plan.crashes, crash),
         (plan.stops, stop),
@@ -763,8 +818,7 @@ async def _rushing(world: World) -> tuple[float, float]:
 def rush(seed: int) -> tuple[float, float]:
     """Run a world of one slow provider and no fault, full of bulk; see `_rushing`."""
     world = World(seed)
-    quiet = dict.fromkeys(("crashes", "freezes", "outages", "stops", "pauses", "troubles", "jumps"), 0)
-    plan = msgspec.structs.replace(world.plan, **quiet, processes=1, providers=1, slots=8, paced=False)
+    plan = msgspec.structs.replace(world.plan, **QUIET, processes=1, providers=1, slots=8, paced=False)
     world.plan = msgspec.structs.replace(plan, concurrency=2, deadline_s=600.0)
     return run_virtually(_rushing(world))
 

@@ -47,7 +47,7 @@ def test_bulk_does_not_delay_what_is_critical(seed):
     assert waited_s <= bound_s
 
 
-@pytest.mark.parametrize("broken", ["lease", "slots", "wake", "renew"])
+@pytest.mark.parametrize("broken", ["lease", "slots", "wake", "renew", "suspects"])
 def test_a_broken_dispatcher_is_found_out(broken):
     """The simulation itself: each promise has a fault that breaks it, and some world shows it."""
     for seed in range(400):

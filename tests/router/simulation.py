@@ -39,9 +39,12 @@ from gateway.model.ids import IdSource
 from gateway.model.states import FINAL, Mode, OnUnknown, Priority, Status, lane_of
 from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher, Lane
+from gateway.router.events import EventComposer
 from gateway.router.gate import Gate
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import Rules
+from gateway.router.spending import Spending
+from gateway.router.vault import Vault
 from gateway.storage.contract import Claimed, DeliveryRow, Lease, Reservation, Settlement, StoreUnavailable
 from tests.router.table import Table
 from tests.support.virtual_time import run_virtually
@@ -297,10 +300,12 @@ class Process:
         store: Any = Door(self)
         self.store = store
         self.deliver = Deliver(
+            spending=Spending(store=store, clock=world.clock, observe=lambda *_: None, log=Log(self)),
+            events=EventComposer(store=store, vault=Vault([b"secret"]), clock=world.clock, random=world.dice.random),
             store=store,
             rules=world.rules,
             providers=self.providers,
-            composer=Composing(),  # type: ignore[arg-type] # two verbs of it
+            composer=Composing(),  # type: ignore[arg-type] # what `Deliver` asks of it
             staging=Staging(Environment.PRODUCTION, StagingSettings()),
             simulator=handles[0].adapter,
             clock=world.clock,
@@ -496,6 +501,9 @@ class Composing:
     async def subject(self, claim: Claimed, _: Any) -> Claimed:
         return claim
 
+    def chosen_sender(self, _: Claimed) -> None:
+        return None
+
     def message(self, claim: Claimed, *, attempt: int) -> Message:
         name = ids.show(ids.DELIVERY, claim.id)
         return Message(
@@ -510,7 +518,7 @@ class Composing:
 
 
 class Log:
-    """What the parts complain of. An exception in the log is a broken promise, except a broken one's own."""
+    """What the parts complain of. An exception in the log is a bug, or a promise that an adapter saw broken."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -519,7 +527,7 @@ class Log:
         def say(event: str, *, exc_info: Any = None, **fields: Any) -> None:
             self.process.world.tell(self.process.name, level, event, fields or "")
             if isinstance(exc_info, BaseException):
-                raise exc_info
+                BROKEN.append(exc_info)
 
         return say
 
@@ -529,7 +537,7 @@ class Log:
 
 
 BROKEN: list[BaseException] = []
-"""What an adapter raised: the dispatcher takes that for the adapter's bug and goes on."""
+"""What was raised in this world: the dispatcher writes it into its log and goes on."""
 
 
 def _no_lease(process: Process) -> None:

@@ -17,7 +17,7 @@ from tests.router.simulation import claim_of, coverage, rush, simulate
 from tests.router.table import Table
 from tests.storage.rows import LANE, Clock, Rows
 
-SEEDS = 5_000 if os.environ.get("FAULTS") == "long" else 600
+SEEDS = 5_000 if os.environ.get("FAULTS") == "long" else 1_000
 FIRST = int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
 
 

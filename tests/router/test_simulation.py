@@ -17,7 +17,7 @@ from tests.router.simulation import claim_of, coverage, rush, simulate
 from tests.router.table import Table
 from tests.storage.rows import LANE, Clock, Rows
 
-SEEDS = 5_000 if os.environ.get("FAULTS") == "long" else 1_000
+SEEDS = 5_000 if os.environ.get("FAULTS") == "long" else 400
 FIRST = int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
 
 
@@ -50,7 +50,7 @@ def test_bulk_does_not_delay_what_is_critical(seed):
 @pytest.mark.parametrize("broken", ["lease", "slots", "wake", "renew", "suspects"])
 def test_a_broken_dispatcher_is_found_out(broken):
     """The simulation itself: each promise has a fault that breaks it, and some world shows it."""
-    for seed in range(400):
+    for seed in range(300):
         try:
             simulate(seed, broken=broken)
         except Exception:  # noqa: BLE001 - any complaint will do

@@ -4,7 +4,7 @@ BIN    := .venv/bin
 PORT   ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check bench format lock clean
+.PHONY: help setup setup-dev run test faults check bench format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ run: setup ## start the gateway on its embedded default (PORT=8080)
 
 test: setup-dev ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: setup-dev ## inject every fault, in its long form, and print the table (SEED=… repeats a run)
+	@FAULTS=long SEED=$(SEED) $(BIN)/python -m pytest tests/faults tests/router/test_simulation.py $(ARGS)
 
 check: setup-dev ## format, lint, types, floors, templates, configuration
 	@$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from gateway.config.database_url import split_hosts, with_host
 from gateway.config.settings import (
     CategorySettings,
     ChannelSettings,
@@ -134,13 +135,18 @@ def _check_database(database: Secret) -> Found:
         hint = " (not postgres://)" if scheme.startswith("postgres") else ""
         yield "database", f"Must begin with sqlite:/// or postgresql://{hint}."
     else:
-        try:
-            parts = urlsplit(url)
-            good = bool(parts.path.strip("/")) and (parts.port is None or parts.port > 0)
-        except ValueError:
-            good = False
-        if not good:
+        _, hosts = split_hosts(url)
+        if not all(_is_dialable(with_host(url, host)) and (host or len(hosts) == 1) for host in hosts):
             yield "database", "Must be postgresql://user:password@host/database; %-encode marks in the password."
+
+
+def _is_dialable(url: str) -> bool:
+    """Say whether a database and, where there is one, a port can be read from a URL with one host."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.path.strip("/")) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _check_server(server: ServerSettings) -> Found:

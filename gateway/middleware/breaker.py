@@ -102,6 +102,10 @@ class Breaker:
         """When it will be tried again, while it is open or stopped."""
         return self._until if self._state in {State.OPEN, State.STOPPED} else None
 
+    def heed(self, now: int) -> None:
+        """Take in what time it is: a clock that was set back must not shut the provider for as long as it jumped."""
+        self._until = min(self._until, now + self._pause_ms)
+
     @property
     def allowed_now(self) -> int:
         """How many deliveries may be in its hands at once."""
@@ -113,8 +117,7 @@ class Breaker:
             case State.CLOSED:
                 return Admitted(self._turn)
             case State.OPEN | State.STOPPED:
-                # A clock that was set back must not shut the provider for as long as it jumped.
-                self._until = min(self._until, now + self._pause_ms)
+                self.heed(now)
                 if now < self._until:
                     return self._refuse(self._until, self._pause_ms / 2 * random)
                 self._enter(State.HALF_OPEN, allowed=1)

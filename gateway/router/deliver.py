@@ -218,7 +218,7 @@ class Deliver:
             case Rejected() if blame_of(verdict.reason) is Blame.ACCOUNT:
                 # Our credentials are not the message's fault: it waits for whoever mends them, as long as it may.
                 words = _words(verdict.reason.value, verdict.detail)
-                return self._later(envelope, None, words) or verdict
+                return self._later(envelope, None, words) or (unknown if unsure else verdict)
             case Rejected() if unsure and blame_of(verdict.reason) is not Blame.RECIPIENT:
                 return unknown  # `failed` would say that it was not sent; only a bad address proves that
             case Accepted() | Rejected() | Held() | Dropped() | Kept() | Placed():

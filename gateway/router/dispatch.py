@@ -5,6 +5,9 @@ is stored afterwards (`settle`). Memory never holds more deliveries than there a
 
 A delivery accepted here while its lane has a free slot and no backlog is *born leased*: it goes straight on, with no
 claim and no poll. Everything else waits in the table and is claimed in batches, oldest due first.
+
+What was in hand when two workers in a row were lost may be what ended them. Such *suspects* are taken on one at a time:
+the next crash then takes no other suspect with it, and only the culprit's attempts are used up.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ _AHEAD_MS: Final = 2000
 """How far ahead of a provider's rate a lane reserves: further, and a stop would waste what was reserved."""
 _MANY_CALLERS: Final = 8
 """So many requests that wait for the store at once are more than an idle gateway ever sees."""
+_SUSPECT: Final = 2
+"""So many workers in a row that were lost with a delivery in hand make it a suspect: one may be chance."""
+_APART_MS: Final = 100
+"""How soon a suspect that has to wait for another is looked at again."""
 _CANCEL_S: Final = 5
 """How long what is cut short at a stop may take to give its delivery back."""
 
@@ -57,6 +64,17 @@ class Lane:
     """Slots reserved while the store is asked for work."""
     backlog: bool = True
     closed_until: int = 0
+    closed_ms: int = 0
+
+    def close(self, now: int, until: int) -> None:
+        """Take on nothing until then."""
+        self.closed_until = until
+        self.closed_ms = until - now
+
+    def is_closed(self, now: int) -> bool:
+        """Whether it is closed now. A clock that was set back does not keep it closed for as long as it jumped."""
+        self.closed_until = min(self.closed_until, now + self.closed_ms)
+        return self.closed_until > now
 
     @property
     def free(self) -> int:
@@ -70,6 +88,7 @@ class Hand:
 
     lane: Lane
     until: int
+    suspect: bool = False
     task: asyncio.Task[None] | None = None
 
 
@@ -125,7 +144,7 @@ class Dispatcher:
         if found is None or not self._working or self._stopping:
             return None
         now = self._clock()
-        shut = found.closed_until > now or self._room(found, now) <= found.in_hand
+        shut = found.is_closed(now) or self._room(found, now) <= found.in_hand
         waits = self._deliver.leaves(mode, row.channel, row.address or "", row.stored_user) if shut else found.backlog
         if found.free <= 0 or waits:
             found.backlog = True
@@ -224,33 +243,58 @@ class Dispatcher:
         for name, count in wanted.items():
             self._lanes[name].asked += count
             self._lanes[name].backlog = False  # `waiting` may say otherwise meanwhile
-        claims: list[Claimed] = []
-        try:
-            claims = await self._store.claim(wanted, lease, now)
-        except Exception as error:  # noqa: BLE001 - whatever it was: a dispatcher that is gone sends nothing ever again
-            known = isinstance(error, StoreUnavailable)
-            self._log.warning("claim_failed", error=str(error), exc_info=None if known else error)
-            for name in wanted:
-                self._lanes[name].closed_until = now + _AWAY_MS
-                self._lanes[name].backlog = True
-        finally:
-            for name, count in wanted.items():
-                self._lanes[name].asked -= count
+        claims = await self._claim(wanted, lease, now)
         if self._stopping:
             await self._give_back([(claim.id, claim.token) for claim in claims])
             return False
         got = dict.fromkeys(wanted, 0)
+        suspects = [claim for claim in claims if claim.lost >= _SUSPECT]
         for claim in claims:
             got[claim.lane] += 1
-            self._take(claim, self._lanes[claim.lane], lease.until, 0)
+            if claim.lost < _SUSPECT:
+                self._take(claim, self._lanes[claim.lane], lease.until, 0)
+        if suspects:
+            await self._one_of(suspects, lease, now)
         for name, count in got.items():
             if count == wanted[name]:
                 self._lanes[name].backlog = True
         return any(self._lanes[name].backlog and self._wants(self._lanes[name], now) > 0 for name in wanted)
 
+    async def _claim(self, wanted: Mapping[str, int], lease: Lease, now: int) -> list[Claimed]:
+        """Ask the store for work; a store that fails is left alone for a moment."""
+        try:
+            return await self._store.claim(wanted, lease, now)
+        except Exception as error:  # noqa: BLE001 - whatever it was: a dispatcher that is gone sends nothing ever again
+            known = isinstance(error, StoreUnavailable)
+            self._log.warning("claim_failed", error=str(error), exc_info=None if known else error)
+            for name in wanted:
+                self._lanes[name].close(now, now + _AWAY_MS)
+                self._lanes[name].backlog = True
+            return []
+        finally:
+            for name, count in wanted.items():
+                self._lanes[name].asked -= count
+
+    async def _one_of(self, suspects: Sequence[Claimed], lease: Lease, now: int) -> None:
+        """Take on one suspect, if none is in hand: a crash then names it. The others wait for a moment.
+
+        They are given back first, so that the one cannot take them with it; they sent nothing, which is not counted.
+        """
+        first = 0 if any(hand.suspect for hand in self._hands.values()) else 1
+        chosen, others = suspects[:first], suspects[first:]
+        for claim in chosen:
+            self._lanes[claim.lane].asked += 1
+        at = now + _APART_MS
+        await self._give_back([(claim.id, claim.token) for claim in others], due_at=at)
+        for claim in others:
+            self.waiting(claim.lane, at)
+        for claim in chosen:
+            self._lanes[claim.lane].asked -= 1
+            self._take(claim, self._lanes[claim.lane], lease.until, 0)
+
     def _wants(self, lane: Lane, now: int) -> int:
         """Say how many deliveries a lane can take: few claims of many rows, rather than many of one."""
-        if lane.closed_until > now:
+        if lane.is_closed(now):
             return 0
         free = min(lane.free, self._room(lane, now) - lane.in_hand)
         enough = max(1, lane.slots // 4)
@@ -265,7 +309,7 @@ class Dispatcher:
             return slots  # none is configured or all are paused: whatever comes is kept or held, and soon gone
         best = max(min(_admits(handle.breaker, slots, now), _soon(handle, slots)) for handle in handles)
         if best == 0:
-            lane.closed_until = max(now + 1, min(handle.breaker.until or now for handle in handles))
+            lane.close(now, max(now + 1, min(handle.breaker.until or now for handle in handles)))
             self._set_alarm(lane.closed_until)
         return best
 
@@ -292,7 +336,7 @@ class Dispatcher:
 
     def _take(self, claim: Claimed, lane: Lane, until: int, checked_at: int) -> None:
         lane.in_hand += 0 if checked_at else 1
-        hand = Hand(lane=lane, until=until)
+        hand = Hand(lane=lane, until=until, suspect=claim.lost >= _SUSPECT)
         # By token too: a process that was frozen beyond a lease may claim again what it still has in hand.
         self._hands[claim.id, claim.token] = hand
         hand.task = asyncio.create_task(self._work(claim, hand, checked_at))
@@ -321,15 +365,15 @@ class Dispatcher:
             return
         await self._keep(claim, done)
 
-    async def _give_back(self, claims: Sequence[tuple[UUID, int]]) -> None:
-        """Release claims that sent nothing, unless somebody else has them by now.
+    async def _give_back(self, claims: Sequence[tuple[UUID, int]], *, due_at: int = 0) -> None:
+        """Release claims that sent nothing, unless somebody else has them by now; due at once, or at `due_at`.
 
         A store that is away is asked again for as long as a lease lasts: longer, and somebody has.
         """
         ends = self._clock() + self._lease_ms
         while claims and (now := self._clock()) < ends:
             try:
-                await self._store.release(claims, now)
+                await self._store.release(claims, max(now, due_at))
             except StoreUnavailable as error:
                 self._log.warning("release_failed", error=str(error))
                 await asyncio.sleep(_AWAY_MS / 1000)
@@ -381,6 +425,7 @@ class Dispatcher:
 
 def _admits(breaker: Breaker, slots: int, now: int) -> int:
     """Say how many a breaker would let in now; one whose pause is over lets one in to try."""
+    breaker.heed(now)
     if breaker.state is State.CLOSED:
         return slots
     if breaker.until is None:

@@ -60,11 +60,11 @@ _LOAD: Final = Batch(
 
 _RELEASE: Final = Batch(
     """
-    UPDATE queue SET leased_by = NULL, due_at = v.now
+    UPDATE queue SET leased_by = NULL, due_at = v.due_at
     FROM v
     WHERE queue.delivery_id = v.id AND queue.token = v.token AND queue.leased_by IS NOT NULL
     """,
-    columns(id=Kind.ID, token=Kind.INT, now=Kind.INT),
+    columns(id=Kind.ID, token=Kind.INT, due_at=Kind.INT),
 )
 
 _RENEW: Final = Batch(
@@ -126,9 +126,9 @@ def claim(conn: Connection, claims: Sequence[Claim]) -> list[list[Claimed]]:
     return [[_claimed(row, loaded[row[0]]) for row in share if row[0] in loaded] for share in shares]
 
 
-def release(conn: Connection, claims: Sequence[tuple[UUID, int]], now: int) -> None:
-    """Give claims back: due at once. A claim that is somebody else's by now is left alone."""
-    run(conn, _RELEASE, [(id_, token, now) for id_, token in sorted(claims)])
+def release(conn: Connection, claims: Sequence[tuple[UUID, int]], due_at: int) -> None:
+    """Give claims back, due then. A claim that is somebody else's by now is left alone."""
+    run(conn, _RELEASE, [(id_, token, due_at) for id_, token in sorted(claims)])
 
 
 def renew(conn: Connection, claims: Sequence[tuple[UUID, int]], until: int) -> set[UUID]:

@@ -7,12 +7,14 @@ other. A connection that is lost before the commit was sent costs another try, n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from asyncpg import connect as dial_asyncpg  # pyright: ignore[reportMissingTypeStubs,reportUnknownVariableType] # it has none
 from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from gateway.config.database_url import split_hosts, with_host
 from gateway.storage import migrate
 from gateway.storage.contract import StoreDamaged, StoreUnavailable
 from gateway.storage.database import Answer, OnBatch, Request, Verb, unheard
@@ -20,6 +22,8 @@ from gateway.storage.faults import Meaning, meaning_of, words_of
 from gateway.storage.gather import Gather
 
 Done = TypeVar("Done")
+Host = tuple[str, int]
+"""A name or an address, and a port."""
 
 _MIGRATION_LOCK: Final = 0x6E6F7469
 """Any number of our own: two processes that start together must not both make the tables."""
@@ -31,6 +35,7 @@ _TRIES: Final = 4
 """A clash is rare and two in a row rarer; a server that is down refuses each try at once."""
 
 _CONNECT_S: Final = 5
+_POSTGRES_PORT: Final = 5432
 _STATEMENT_S: Final = 15
 """Longer than any round takes; a server that hangs must not hang the gateway."""
 
@@ -61,7 +66,8 @@ class PostgresDatabase:
         offset_ms: Callable[[], int] = lambda: 0,
         on_batch: OnBatch = unheard,
     ) -> None:
-        self._url = _dialable(url)
+        self._url, hosts = dialable(url)
+        self._dialer = Dialer(hosts, each_s=_CONNECT_S) if hosts else None
         self._connections = connections
         self._offset_ms = offset_ms
         self._on_batch = on_batch
@@ -189,7 +195,8 @@ class PostgresDatabase:
             max_overflow=0,
             pool_timeout=_CONNECT_S,
             hide_parameters=True,  # they are addresses and bodies, and errors are logged
-            connect_args={
+            connect_args=({} if self._dialer is None else {"async_creator_fn": self._dialer.dial})
+            | {
                 "timeout": _CONNECT_S,
                 "command_timeout": _STATEMENT_S + 2,
                 "prepared_statement_cache_size": 200,
@@ -210,8 +217,51 @@ class PostgresDatabase:
 _NOW: Final = "SELECT extract(epoch FROM clock_timestamp())"
 
 
-def _dialable(text: str) -> URL:
-    """Name the driver in the URL, and translate what libpq calls `sslmode`."""
-    url = make_url(text).set(drivername="postgresql+asyncpg")
+def dialable(text: str) -> tuple[URL, list[Host]]:
+    """Name the driver in the URL, and translate what libpq calls `sslmode`; answers the hosts where it names several.
+
+    Of several hosts the one that takes writes is wanted, unless `target_session_attrs` says otherwise.
+    """
+    first, named = split_hosts(text)
+    url = make_url(first).set(drivername="postgresql+asyncpg")
     mode = url.query.get("sslmode")
-    return url if mode is None else url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    if mode is not None:
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    if len(named) < 2:  # noqa: PLR2004 - one host is the driver's own affair
+        return url, []
+    if "target_session_attrs" not in url.query:
+        url = url.update_query_dict({"target_session_attrs": "read-write"})
+    each = [make_url(with_host(text, host)) for host in named]
+    return url, [(one.host or "", one.port or _POSTGRES_PORT) for one in each]
+
+
+class Dialer:
+    """Connects to the first of several hosts that answers and takes writes; the one that did last is asked first.
+
+    The driver knows lists of hosts too, but has one limit in time for all of them: a host that is silent, as after
+    a cut or a machine's death, would keep it from ever asking the next.
+    """
+
+    def __init__(
+        self, hosts: Sequence[Host], connect: Callable[..., Awaitable[Any]] = dial_asyncpg, *, each_s: float
+    ) -> None:
+        self._hosts = list(hosts)
+        self._connect = connect
+        self._each_s = each_s
+        self._last = 0
+
+    async def dial(self, **how: Any) -> Any:
+        """Connect; raises what the last host that was asked raised."""
+        ways = list(enumerate(self._hosts))
+        failed: Exception | None = None
+        for place, (host, port) in ways[self._last :] + ways[: self._last]:
+            try:
+                connection = await self._connect(**how | {"host": host, "port": port, "timeout": self._each_s})
+            except Exception as error:
+                if meaning_of(error) is Meaning.FAULT:
+                    raise
+                failed = error
+            else:
+                self._last = place
+                return connection
+        raise failed or ValueError("there is no host to connect to")

@@ -12,8 +12,6 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import make_url
-
 from gateway.model.ids import IdSource
 from gateway.storage import (
     accepting,
@@ -126,7 +124,7 @@ class SqlStore(
     ) -> None:
         self._clock = clock
         self._db: Database
-        if make_url(database_url).get_backend_name() == "sqlite":
+        if database_url.startswith("sqlite"):
             self._db = SqliteDatabase(database_url, clock, patience_ms=patience_ms, on_batch=on_batch)
             shards = 1
         else:
@@ -217,9 +215,9 @@ class SqlStore(
         """Prolong leases that are still held."""
         return await self._db.write(lambda conn: claiming.renew(conn, claims, until))
 
-    async def release(self, claims: Sequence[tuple[UUID, int]], now: int) -> None:
+    async def release(self, claims: Sequence[tuple[UUID, int]], due_at: int) -> None:
         """Give claims back unused."""
-        await self._db.write(lambda conn: claiming.release(conn, claims, now))
+        await self._db.write(lambda conn: claiming.release(conn, claims, due_at))
 
     async def reserve(self, reservation: Reservation) -> int:
         """Reserve the next free moment under a rate."""

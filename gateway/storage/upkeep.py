@@ -31,7 +31,7 @@ _PAST_DEADLINE: Final = Query(
     """
     SELECT q.delivery_id, d.notification_id, d.project, d.channel, d.provider, d.position, d.step
     FROM queue AS q JOIN deliveries AS d ON d.id = q.delivery_id
-    WHERE q.deadline_at <= $1 AND q.leased_by IS NULL AND NOT q.unsure
+    WHERE q.deadline_at <= $1 AND q.leased_by IS NULL AND NOT q.unsure AND q.losses = 0
     ORDER BY q.deadline_at LIMIT $2 {lock q skip}
     """,
 )

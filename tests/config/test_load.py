@@ -344,6 +344,13 @@ def test_the_description_shows_everything_but_secrets(here: Path) -> None:
     assert shown["limits"]["live"] == "10000/s"
 
 
+def test_a_database_may_have_several_hosts(here: Path) -> None:
+    url = "postgresql://gateway:hunter2@one:5432,two/gateway"
+    settings = read(f'database = "{url}"', at=here)
+    assert settings.database.reveal() == url
+    assert without_password(url) == f"postgresql://gateway:{STARS}@one:5432,two/gateway"
+
+
 @pytest.mark.parametrize("url", ["sqlite:///var/gateway.db", "sqlite:////srv/gateway.db", "postgresql://h/db"])
 def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
     assert without_password(url) == url
@@ -465,6 +472,9 @@ ops = "x"
         ('[quiet_hours]\nstart = "22:00"\nend = "22:00"', "quiet_hours.end", "differ"),
         ('database = "sqlite:///:memory:"', "database", "file"),
         ('database = "postgresql://h:x/db"', "database", "postgresql"),
+        ('database = "postgresql://h:1,i:x/db"', "database", "postgresql"),
+        ('database = "postgresql://h:1,/db"', "database", "postgresql"),
+        ('database = "postgresql://h:1,i:2"', "database", "postgresql"),
         ('environment = "staging"\ndatabase = "postgresql://h/db"', "secret_key", "PostgreSQL"),
         ('public_url = "https://u:p@example.com"', "public_url", "no user name"),
         ("[categories.x]\nchannels = []", "categories.x.channels", "empty"),

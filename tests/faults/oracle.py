@@ -95,9 +95,14 @@ async def few_left(client: httpx.AsyncClient, most: int, *, within_s: float) -> 
 
 
 async def final(client: httpx.AsyncClient, ids: Iterable[str]) -> dict[str, str]:
-    """Ask for the status of each."""
+    """Ask for the status of each, a few at a time."""
     statuses: dict[str, str] = {}
-    for id_ in ids:
-        answer = await client.get(f"/v1/deliveries/{id_}")
-        statuses[id_] = answer.json()["status"] if answer.status_code == 200 else f"HTTP {answer.status_code}"
+    left = iter(list(ids))
+
+    async def ask() -> None:
+        for id_ in left:
+            answer = await client.get(f"/v1/deliveries/{id_}")
+            statuses[id_] = answer.json()["status"] if answer.status_code == 200 else f"HTTP {answer.status_code}"
+
+    await asyncio.gather(*[ask() for _ in range(8)])
     return statuses

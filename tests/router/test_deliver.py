@@ -181,6 +181,17 @@ async def test_what_was_lost_and_is_too_late_now_is_not_called_unsent(tmp_path):
         assert (done.verdict.status, done.verdict.reason) == (Status.UNKNOWN, Why.TIMED_OUT)
 
 
+async def test_what_was_lost_and_is_refused_for_our_account_in_the_end_is_not_called_unsent(tmp_path):
+    refuses = Scripted(Rejected(Reason.ACCOUNT_PROBLEM))
+    async with house(tmp_path, refuses, channels={"email": {"retry": {"attempts": 2}}}) as place:
+        await place.send()
+        await place.claim(worker="lost", lease_ms=10)
+        place.clock.advance(1)
+        done = await place.deliver.deliver(place.envelope(await place.claim()))
+        assert [attempt.outcome for attempt in done.attempts] == ["unknown", "rejected"]
+        assert (done.verdict.status, done.verdict.reason) == (Status.UNKNOWN, Why.TIMED_OUT)
+
+
 async def test_the_deadline_and_the_suppression_list_are_asked_again_before_sending(tmp_path):
     one = Scripted()
     async with house(tmp_path, one, categories={"default": {"expires_after_s": 60}}) as place:

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from channels.contract import Accepted
+from channels.contract import Accepted, Reason, Retry
 from gateway.errors import Problem
+from gateway.middleware.breaker import State
 from gateway.middleware.rate_limit import Pace, provider_key
 from gateway.model import ids
 from gateway.model.requests import BatchItem, SendRequest
@@ -313,6 +314,66 @@ async def test_a_poison_message_does_not_stop_the_others(tmp_path):
             await soon(lambda: len(place.settled) == 20)
         assert Counter(settlement.status for settlement in place.settled) == {Status.UNKNOWN: 3, Status.SENT: 17}
         assert sum(place.dispatcher.in_hand().values()) == 0
+
+
+class Away(Between):
+    """A store that cannot be asked for work while `away`."""
+
+    away = True
+    asked = 0
+
+    async def claim(self, *asked):
+        self.asked += 1
+        if self.away:
+            raise StoreUnavailable("locked")
+        return await self.store.claim(*asked)
+
+
+async def test_a_clock_that_is_set_back_does_not_keep_a_lane_closed_that_the_store_failed(tmp_path):
+    clock = MovableClock()
+    async with house(tmp_path, Scripted(), clock=clock, wrap=Away) as place, dispatching(place):
+        await soon(lambda: place.store.asked > 0)
+        clock.advance(-3600)
+        place.store.away = False
+        await place.send()
+        await soon(lambda: len(place.settled) == 1)
+
+
+async def test_a_clock_that_is_set_back_does_not_keep_a_lane_closed_whose_provider_failed(tmp_path):
+    clock = MovableClock()
+    down = Scripted(*[Retry(Reason.PROVIDER_DOWN)] * 5, Accepted())
+    breaker = {"channels": {"email": {"breaker": {"failures": 5, "first_s": 0.5, "most_s": 0.5}}}}
+    async with house(tmp_path, down, clock=clock, **breaker) as place, dispatching(place):
+        await place.send_many(people(5))
+        await soon(lambda: len(place.settled) == 5)
+        [handle] = place.providers.of("email")
+        assert handle.breaker.state is State.OPEN
+        clock.advance(-3600)
+        late = await place.send("late@example.com")
+        await soon(lambda: late in down.counts())
+
+
+async def test_what_two_workers_were_lost_with_is_taken_on_one_at_a_time_and_holds_up_nobody_else(tmp_path):
+    clock = MovableClock()
+    one = Scripted(concurrency=8)
+    async with house(tmp_path, one, clock=clock) as place:
+        suspects = await place.send_many([f"suspect{number}@example.com" for number in range(5)])
+        for _ in range(2):  # two workers take them all, and are never heard of again
+            lease = Lease(worker="dead", until=clock() + 1000)
+            assert len(await place.store.claim({"email:normal": 5}, lease, clock())) == 5
+            clock.advance(2)
+        others = await place.send_many(people(20))
+        one.open.clear()
+        async with dispatching(place):
+            await soon(lambda: one.now_in == 8)
+            for _ in range(3):  # the others are looked at again and again
+                await asyncio.sleep(0.11)
+            assert place.dispatcher.in_hand()["email:normal"] == 1 + 20
+            one.open.set()
+            await soon(lambda: len(place.settled) == 25)
+        assert one.counts() == dict.fromkeys([*suspects, *others], 1)
+        views = [await place.view(id_) for id_ in suspects]
+        assert [[one.outcome for one in view.attempts] for view in views] == [["unknown", "unknown", "accepted"]] * 5
 
 
 class Full(Between):

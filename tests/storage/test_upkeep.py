@@ -40,6 +40,20 @@ async def test_past_its_deadline_a_waiting_delivery_expires(store: SqlStore, row
     assert "delivery.expired" in [event.type for event in await store.events(accepted.notification.id)]
 
 
+async def test_what_a_lost_worker_may_have_sent_does_not_expire_though_it_was_given_back(
+    store: SqlStore, rows: Rows, clock: Clock
+) -> None:
+    await store.accept(rows.acceptance(rows.delivery(deadline_at=clock.now + 100)))
+    await store.claim({LANE: 1}, rows.lease("lost", for_ms=10), clock.now)
+    clock.later(10)
+    [claimed] = await store.claim({LANE: 1}, rows.lease(), clock.now)
+    assert claimed.lost == 1
+    await store.release([(claimed.id, claimed.token)], clock.now)
+    assert (await store.upkeep(rows.rules(), clock.later(200))).expired == 0
+    [again] = await store.claim({LANE: 1}, rows.lease(), clock.now)
+    assert again.lost == 1
+
+
 async def test_the_last_expiry_completes_the_notification(store: SqlStore, rows: Rows, clock: Clock) -> None:
     accepted = rows.acceptance(*[rows.delivery(deadline_at=clock.now) for _ in range(2)])
     await store.accept(accepted)

@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -50,11 +51,56 @@ class Postgres:
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).wait(timeout=20)
 
+    def freeze(self) -> None:
+        """Stop every process of the server where it stands; `thaw` lets them go on."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        parent = psutil.Process(self._server.get_pid())
+        for process in [parent, *parent.children()]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    @property
+    def socket_folder(self) -> str:
+        """Where its socket lies."""
+        return str(self._server.get_uri()).partition("?host=")[2]
+
+    @property
+    def socket(self) -> str:
+        """Its socket."""
+        return f"{self.socket_folder}/.s.PGSQL.{self._server.get_postmaster_info().port}"
+
+    @contextmanager
+    def replica(self) -> Iterator[Postgres]:
+        """Run a second server that follows this one, every commit waiting for it; `promote` lets it take over."""
+        folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+        data = folder / "data"
+        folder.chmod(0o777)
+        command = [
+            str(self._server.bin_path / "pg_basebackup"),
+            *("-h", self.socket_folder, "-p", str(self._server.get_postmaster_info().port), "-U", "postgres"),
+            *("-D", str(data), "-R", "-X", "stream", "-c", "fast"),
+        ]
+        subprocess.run(command, check=True, capture_output=True, user=self._server.system_user)
+        for its_own in data.glob(".s.PGSQL.*"):  # the server keeps its socket among its data
+            its_own.unlink()
+        follower = Postgres(data)
+        try:
+            follower.start()
+            yield follower
+        finally:
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                follower.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+
     def url(self, database: str = "postgres") -> str:
         """Write the URL of a database, in the form that an operator would."""
-        uri = str(self._server.get_uri())
-        socket_folder = uri.partition("?host=")[2]
-        return f"postgresql://postgres@/{database}?host={quote(socket_folder)}"
+        return f"postgresql://postgres@/{database}?host={quote(self.socket_folder)}"
 
     async def execute(self, *statements: str, database: str = "postgres") -> None:
         """Run statements, each on its own."""

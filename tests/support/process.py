@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
+import psutil
 
 from tests.support.gateway import ADMIN
 
@@ -22,15 +23,20 @@ _LISTENS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
 
 class GatewayProcess:
-    """One run of `gateway serve` or `gateway work`. Its output is in `log`."""
+    """One run of `gateway serve` or `gateway work`. Its output is in `log`.
 
-    def __init__(self, config: Path, *words: str, variables: Mapping[str, str] | None = None) -> None:
+    `under` is a command that becomes the gateway, keeping its process id (`strace -D …`).
+    """
+
+    def __init__(
+        self, config: Path, *words: str, variables: Mapping[str, str] | None = None, under: Sequence[str] = ()
+    ) -> None:
         self.log = config.with_suffix(f".{time.monotonic_ns()}.log")
         self.started = time.monotonic()
         environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [COMMAND, *words, "--config", config],
+                [*under, COMMAND, *words, "--config", config],
                 stdout=log,
                 stderr=log,
                 env={**environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
@@ -54,6 +60,26 @@ class GatewayProcess:
                 await asyncio.sleep(0.01)
         raise AssertionError(f"not ready: {self.log.read_text()}")
 
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Speak with it, once it answers, with a key for everything."""
+        limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        url = await self.ready()
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits) as client:
+            yield client
+
+    def children(self) -> list[psutil.Process]:
+        """List the processes of a family."""
+        return psutil.Process(self.process.pid).children()
+
+    async def until_children(self, count: int, within_s: float = 20) -> None:
+        """Wait until a family has so many."""
+        ends = time.monotonic() + within_s
+        while len(self.children()) != count:
+            assert time.monotonic() < ends, self.log.read_text()
+            await asyncio.sleep(0.05)
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self.process.kill()
@@ -67,15 +93,13 @@ class GatewayProcess:
 
 @contextlib.asynccontextmanager
 async def serving(
-    config: Path, variables: Mapping[str, str] | None = None
+    config: Path, variables: Mapping[str, str] | None = None, *, under: Sequence[str] = (), processes: int = 1
 ) -> AsyncIterator[tuple[GatewayProcess, httpx.AsyncClient]]:
     """Run `gateway serve`; whatever happened to it meanwhile, it is gone afterwards."""
-    process = GatewayProcess(config, "serve", "--port", "0", variables=variables)
+    words = ["serve", "--port", "0", "--processes", str(processes)]
+    process = GatewayProcess(config, *words, variables=variables, under=under)
     try:
-        limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
-        headers = {"Authorization": f"Bearer {ADMIN}"}
-        url = await process.ready()
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits) as client:
+        async with process.client() as client:
             yield process, client
     finally:
         process.kill()

@@ -125,8 +125,8 @@ class Store(
         """Prolong leases (id, token) that are still held; answers which ones were."""
         ...
 
-    async def release(self, claims: Sequence[tuple[UUID, int]], now: int) -> None:
-        """Give claims (id, token) back unused: due at once, not counted as lost."""
+    async def release(self, claims: Sequence[tuple[UUID, int]], due_at: int) -> None:
+        """Give claims (id, token) back unused: due at that time, not counted as lost."""
         ...
 
     async def reserve(self, reservation: Reservation) -> int:

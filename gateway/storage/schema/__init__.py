@@ -32,6 +32,7 @@ from gateway.storage.schema.messages import (
 from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
 from gateway.storage.schema.spending import SPENDING
+from gateway.storage.schema.topics import EXPANSIONS, SUBSCRIPTIONS
 from gateway.storage.schema.turns import TURNS
 from gateway.storage.schema.webhooks import OUTBOX, WEBHOOKS
 from gateway.storage.schema.wishes import WISHES
@@ -47,6 +48,7 @@ __all__ = [
     "DELIVERIES",
     "EDITED_TEMPLATES",
     "EVENTS",
+    "EXPANSIONS",
     "FORGOTTEN",
     "IDEMPOTENCY",
     "INBOXES",
@@ -63,6 +65,7 @@ __all__ = [
     "REQUESTS",
     "SPENDING",
     "STATUS_CHANGES",
+    "SUBSCRIPTIONS",
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",

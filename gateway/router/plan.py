@@ -47,10 +47,14 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the addressed: suppressions by (channel, key), opt-outs by (channel, key, category)."""
+    """What is known of the addressed: suppressions by (channel, key), opt-outs by (channel, key, category).
+
+    `planned` are the (channel, key) to which this request goes already: a topic is planned in slices.
+    """
 
     suppressions: Mapping[tuple[str, str], SuppressionRow] = {}
     opt_outs: Collection[OptOut] = ()
+    planned: Collection[tuple[str, str]] = ()
 
 
 class RuleNote(msgspec.Struct, frozen=True):
@@ -89,6 +93,12 @@ def deadline(ask: Ask, channel: str, rules: Rules, now: int) -> int:
     The earliest of the request's `expires_at`, the category's `expires_after_s`, and the channel's retry budget.
     """
     return min(_start(ask, now) + _budget(channel, rules), _limit(ask, now))
+
+
+def expiry(ask: Ask, accepted_at: int) -> int | None:
+    """Say after which moment a request that was accepted then is not tried at all, however late it is planned."""
+    latest = _limit(ask, accepted_at)
+    return latest if latest < NEVER else None
 
 
 def _start(ask: Ask, now: int) -> int:
@@ -164,7 +174,7 @@ def _verdicts(
             yield Dropped(status=Status.SKIPPED, reason=Why.NO_ADDRESS, detail=f"no address for {target.channel}")
             continue
         twin = (target.channel, target.key, target.twin)
-        if twin in seen:
+        if twin in seen or (target.channel, target.key) in known.planned:
             yield Dropped(status=Status.SKIPPED, reason=Why.NOT_NEEDED, detail="the same address is in this request")
             continue
         seen.add(twin)

@@ -54,6 +54,7 @@ _PATH_WORDS: Final = {
     "name": ("The provider's name, as configured.", "smtp-main"),
     "channel": ("The channel's name.", "email"),
     "provider": ("The configured provider's name.", "smtp-main"),
+    "topic": ("The topic's name, percent-encoded.", "release-notes"),
     "user_id": ("The user's id, percent-encoded.", "42"),
     "address": ("The address, percent-encoded.", "ada@example.com"),
 }

@@ -18,6 +18,7 @@ from gateway.api.listings import ListQuery, page_of
 from gateway.api.operation import AnswerRule, NoQuery, Operation
 from gateway.api.preferences import QuietHoursAnswer, shown_quiet_hours
 from gateway.api.suppressions import SuppressionAnswer, shown_suppression
+from gateway.api.topics import SubscriberAnswer, shown_subscriber
 from gateway.api.users import UserAnswer, shown_user
 from gateway.errors import Problem, not_found
 from gateway.model.states import Scope
@@ -69,6 +70,7 @@ class ExportAnswer(Answer, frozen=True, kw_only=True):
     suppressions: list[SuppressionAnswer]
     opt_outs: list[OptOutAnswer]
     inbox: list[InboxItemAnswer]
+    topics: list[SubscriberAnswer]
     next_cursor: str | None
 
 
@@ -117,6 +119,7 @@ async def export_user(context: ApiContext, call: Call[ExportQuery, None]) -> Rep
                 for row in found.opt_outs
             ],
             inbox=[shown_item(row) for row in found.inbox],
+            topics=[shown_subscriber(row) for row in found.subscriptions],
             next_cursor=cursors.write(name, last) if found.more else None,
         ),
     )
@@ -165,8 +168,8 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="Tell all that is held about a person",
         description=(
-            "Profile, addresses, choices, deliveries with their events and captured messages, inbox, opt-outs and "
-            "suppressions. Deliveries are the key's project's; a key with the scope `admin` gets those of all."
+            "Profile, addresses, choices, topics, deliveries with their events and captured messages, inbox, opt-outs "
+            "and suppressions. Deliveries are the key's project's; a key with the scope `admin` gets those of all."
         ),
         act=export_user,
         scopes=(Scope.READ,),
@@ -181,8 +184,8 @@ OPERATIONS: Final = (
         summary="Erase a person from every table",
         description=(
             "Profile, addresses, what was sent (address, recipient, contents, attachments, what providers said), "
-            "captured messages, stored answers, opt-outs: of all projects. What waits is called back. Suppressions "
-            "stay as keyed hashes, so that the address is still never written to."
+            "captured messages, stored answers, opt-outs, topics: of all projects. What waits is called back. "
+            "Suppressions stay as keyed hashes, so that the address is still never written to."
         ),
         act=erase_user,
         scopes=(Scope.MANAGE,),

@@ -52,6 +52,7 @@ from gateway.router.consenting import Consenting
 from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.events import EventComposer
+from gateway.router.expanding import Expander
 from gateway.router.explain import Explaining
 from gateway.router.inbox_tokens import InboxTokens
 from gateway.router.links import Links
@@ -89,6 +90,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     people: People
     preferences: Preferences
     dispatcher: Dispatcher
+    expander: Expander
     attending: Attending
     checking: Checking
     upkeep: Upkeep
@@ -251,6 +253,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         adapters=lambda channel: [handle.adapter for handle in providers.of(channel)],
     )
     room = Room(store, settings.limits.waiting, log)
+    topics_sent = asyncio.Event()
     accepting = Accepting(
         store=store,
         resolver=resolver,
@@ -264,6 +267,23 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         pending_most=settings.limits.pending_accepts,
         has_room=room,
         on_accepted=_accepted(metrics, bell),
+        on_expansion=topics_sent.set,
+    )
+    expander = Expander(
+        worker=worker,
+        store=store,
+        accepting=accepting,
+        resolver=resolver,
+        rules=rules,
+        dispatcher=dispatcher,
+        clock=clock,
+        id_source=id_source,
+        lease_ms=settings.server.lease_s * 1000,
+        poll_s=settings.server.poll_s,
+        callers=callers,
+        has_room=room,
+        sent=topics_sent,
+        log=log,
     )
     explaining = Explaining(
         store=store,
@@ -296,6 +316,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         ),
         preferences=Preferences(rules=rules),
         dispatcher=dispatcher,
+        expander=expander,
         attending=Attending(
             worker=worker,
             store=store,

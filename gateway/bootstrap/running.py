@@ -193,7 +193,7 @@ async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
     if not gateway.settings.database.reveal().startswith("sqlite"):
         loops.append(_follow_clock(gateway))
     if work:
-        loops += [gateway.upkeep.run(), gateway.relay.run()]
+        loops += [gateway.upkeep.run(), gateway.relay.run(), gateway.expander.run()]
     tasks = [asyncio.create_task(one) for one in loops]
     dispatching = asyncio.create_task(gateway.dispatcher.run()) if work else None
     try:

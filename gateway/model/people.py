@@ -15,7 +15,8 @@ from gateway.model.requests import Key, Request, ShortText
 
 _ID_CHARS: Final = 100
 """As `Key` has it, for ids that stand in a path."""
-_NOT_PATHS: Final = frozenset({".", "..", "batch"})
+_NOT_PARTS: Final = frozenset({".", ".."})
+_NOT_PATHS: Final = _NOT_PARTS | {"batch"}
 
 
 class AddressRequest(Request, frozen=True, kw_only=True):
@@ -48,14 +49,31 @@ class UserItem(UserRequest, frozen=True, kw_only=True):
     id: Key
 
 
+class SubscribersRequest(Request, frozen=True, kw_only=True):
+    """Up to 1,000 stored users, by id, who are to get what is sent to a topic."""
+
+    users: Annotated[list[Key], Meta(min_length=1)]
+
+
 def user_id_fault(id_: str) -> tuple[Code, str] | None:
     """Say what is wrong with a user id, or `None`: any printable text that a path can carry."""
+    return _path_fault("A user id", id_, _NOT_PATHS)
+
+
+def topic_fault(topic: str) -> tuple[Code, str] | None:
+    """Say what is wrong with a topic's name, or `None`: any printable text that a path can carry."""
+    return _path_fault("A topic", topic, _NOT_PARTS)
+
+
+def _path_fault(what: str, id_: str, taken: frozenset[str]) -> tuple[Code, str] | None:
+    if not id_:
+        return Code.TOO_SHORT, f"{what} must not be empty."
     if len(id_) > _ID_CHARS:
-        return Code.TOO_LONG, f"A user id is at most {_ID_CHARS} characters long."
+        return Code.TOO_LONG, f"{what} is at most {_ID_CHARS} characters long."
     if not id_.isprintable():
-        return Code.INVALID, "A user id must not contain control characters."
-    if id_ in _NOT_PATHS:
-        return Code.INVALID, f"A user id must not be {id_}, which has a meaning of its own in paths."
+        return Code.INVALID, f"{what} must not contain control characters."
+    if id_ in taken:
+        return Code.INVALID, f"{what} must not be {id_}, which has a meaning of its own in paths."
     return None
 
 

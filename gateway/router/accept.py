@@ -24,14 +24,14 @@ from gateway.errors import (
 from gateway.model import ids
 from gateway.model.ids import IdSource
 from gateway.model.requests import BatchItem, SendRequest
-from gateway.model.states import FINAL, Mode, NotificationStatus, Scope, Status, lane_of
+from gateway.model.states import FINAL, Mode, NotificationStatus, Priority, Scope, Status, lane_of
 from gateway.model.turns import NEVER
 from gateway.router import answers
 from gateway.router.caller import Caller
 from gateway.router.compose import Addressee
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.plan import Known, Planned, plan
-from gateway.router.resolve import Resolved, Resolver, named_users, unknown_users
+from gateway.router.resolve import Reached, Resolved, Resolver, named_users, unknown_users
 from gateway.router.rules import Rules
 from gateway.storage.contract import (
     Acceptance,
@@ -39,6 +39,7 @@ from gateway.storage.contract import (
     AttachmentRow,
     Claimed,
     DeliveryRow,
+    Expansion,
     Gone,
     Idempotency,
     KeyReused,
@@ -93,6 +94,7 @@ class Accepting:
         pending_most: int,
         has_room: Callable[[], bool],
         on_accepted: Callable[[Mode, int], None],
+        on_expansion: Callable[[], None],
     ) -> None:
         self._store = store
         self._resolver = resolver
@@ -106,6 +108,7 @@ class Accepting:
         self._pending_most = pending_most
         self._has_room = has_room
         self._on_accepted = on_accepted
+        self._on_expansion = on_expansion
 
     async def send(
         self,
@@ -256,8 +259,8 @@ class Accepting:
         wanted = named_users(requests)
         return await self._store.users_of(wanted) if wanted else {}
 
-    async def known(self, resolved: Resolved) -> Known:
-        """Look up what is known of the addressed, for `explain`: suppressions and opt-outs; choices came with users."""
+    async def known(self, resolved: Reached) -> Known:
+        """Look up what is known of the addressed, for `explain` and topics; choices came with the users."""
         rows = await self._store.suppressions_of(_addressed(resolved))
         return Known(
             suppressions={(row.channel, row.address): row for row in rows},
@@ -265,7 +268,7 @@ class Accepting:
             choices=resolved.choices,
         )
 
-    async def _opt_outs(self, several: Sequence[Resolved]) -> Collection[OptOut]:
+    async def _opt_outs(self, several: Sequence[Reached]) -> Collection[OptOut]:
         """Look up who left a category, where it can be left."""
         wanted = {
             (channel, key, one.ask.category.name)
@@ -306,6 +309,8 @@ class Accepting:
         )
 
     def _go_on(self, acceptance: Acceptance, checked_at: int) -> None:
+        if acceptance.expansion is not None:
+            self._on_expansion()
         for row in acceptance.deliveries:
             if row.lease is not None:
                 self._dispatcher.start(_claim(acceptance, row), row.lease, checked_at=checked_at)
@@ -329,7 +334,7 @@ class Accepting:
         notification_id, *delivery_ids = self._ids.many(now, 1 + len(planned))
         who = [_ENCODE(one) for one in resolved.addressees]
         rows = tuple(
-            self._row(id_, one, resolved, who[one.target.position])
+            delivery_row(id_, one, resolved.ask.priority, one.target.position, who[one.target.position])
             for id_, one in zip(delivery_ids, planned, strict=True)
         )
         ask = resolved.ask
@@ -362,29 +367,9 @@ class Accepting:
                 for one in request.attachments
             ),
             presumed_clear=tuple(pair for pair in _addressed(resolved) if pair not in known.suppressions),
+            expansion=_expansion(resolved, now),
         )
         return acceptance, self._answer(caller, resolved, notification, rows)
-
-    def _row(self, id_: UUID, planned: Planned, resolved: Resolved, who: bytes) -> DeliveryRow:
-        target = planned.target
-        return DeliveryRow(
-            id=id_,
-            channel=target.channel,
-            lane=lane_of(target.channel, resolved.ask.priority),
-            position=target.position,
-            address=target.address,
-            user_id=target.user_id,
-            address_id=target.address_id,
-            recipient=who,
-            status=planned.status,
-            reason=planned.reason,
-            detail=planned.detail,
-            final=planned.status in FINAL,
-            due_at=planned.due_at,
-            deadline_at=planned.deadline_at,
-            on_unknown=planned.on_unknown,
-            turn=planned.turn,
-        )
 
     def _answer(
         self,
@@ -393,7 +378,7 @@ class Accepting:
         notification: NotificationRow,
         rows: tuple[DeliveryRow, ...],
     ) -> bytes:
-        open_ = any(not row.final for row in rows)
+        open_ = bool(resolved.topics) or any(not row.final for row in rows)
         scheduled = notification.send_at is not None and notification.send_at > notification.created_at
         if not open_:
             status = NotificationStatus.COMPLETED
@@ -420,15 +405,51 @@ class Accepting:
                     )
                     for row in rows
                 ],
+                expanding=True if resolved.topics else msgspec.UNSET,
             ),
         )
+
+
+def delivery_row(id_: UUID, planned: Planned, priority: Priority, position: int, who: bytes) -> DeliveryRow:
+    """Make what is stored of a planned target; `who` is its addressee as JSON."""
+    target = planned.target
+    return DeliveryRow(
+        id=id_,
+        channel=target.channel,
+        lane=lane_of(target.channel, priority),
+        position=position,
+        address=target.address,
+        user_id=target.user_id,
+        address_id=target.address_id,
+        recipient=who,
+        status=planned.status,
+        reason=planned.reason,
+        detail=planned.detail,
+        final=planned.status in FINAL,
+        due_at=planned.due_at,
+        deadline_at=planned.deadline_at,
+        on_unknown=planned.on_unknown,
+        turn=planned.turn,
+    )
+
+
+def _expansion(resolved: Resolved, now: int) -> Expansion | None:
+    """Note the topics: their subscribers are those of the moment when it may be sent."""
+    if not resolved.topics:
+        return None
+    return Expansion(
+        topics=resolved.topics,
+        position=len(resolved.addressees),
+        rank=list(Priority).index(resolved.ask.priority),
+        due_at=max(now, resolved.ask.send_at or 0),
+    )
 
 
 def _hash(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def _addressed(resolved: Resolved) -> Collection[tuple[str, str]]:
+def _addressed(resolved: Reached) -> Collection[tuple[str, str]]:
     """List the (channel, key) pairs that a suppression could concern, each once."""
     pairs = ((one.channel, one.key) for one in resolved.targets if one.address is not None and not one.simulated)
     return dict.fromkeys(pairs)

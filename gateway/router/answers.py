@@ -70,6 +70,7 @@ class NotificationAnswer(Answer, frozen=True, kw_only=True):
     status_url: str
     deliveries: list[DeliveryAnswer]
     expanding: bool | msgspec.UnsetType = msgspec.UNSET
+    """True where it goes to topics: their subscribers are planned after this answer."""
 
 
 class NotificationDetail(Answer, frozen=True, kw_only=True):
@@ -90,6 +91,8 @@ class NotificationDetail(Answer, frozen=True, kw_only=True):
     send_at: str | None
     expires_at: str | None
     counts: dict[str, int]
+    expanding: bool
+    """Whether subscribers of its topics are still to be planned: until then `counts` grow."""
     status_url: str
     deliveries: list[DeliveryAnswer]
 
@@ -259,6 +262,7 @@ def notification(
         send_at=maybe_utc(view.send_at),
         expires_at=maybe_utc(view.expires_at),
         counts=dict(view.counts),
+        expanding=view.expanding,
         status_url=status_url,
         deliveries=[delivery(row, hide=hide) for row in deliveries],
     )

@@ -35,7 +35,7 @@ _AWAY_MS: Final = 1000
 """How long a lane waits after the store failed it."""
 _AHEAD_MS: Final = 2000
 """How far ahead of a provider's rate a lane reserves: further, and a stop would waste what was reserved."""
-_MANY_CALLERS: Final = 8
+MANY_CALLERS: Final = 8
 """So many requests that wait for the store at once are more than an idle gateway ever sees."""
 _SUSPECT: Final = 2
 """So many workers in a row that were lost with a delivery in hand make it a suspect: one may be chance."""
@@ -304,7 +304,7 @@ class Dispatcher:
         """Say how many deliveries the lane's providers would let in now; closes the lane while none would."""
         handles = [handle for handle in self._providers.of(lane.channel) if not handle.standing.paused]
         # Callers wait for their answers and deliveries do not: while many do, they have most of the processor.
-        slots = lane.slots if self._callers.waiting < _MANY_CALLERS else max(1, lane.slots // 4)
+        slots = lane.slots if self._callers.waiting < MANY_CALLERS else max(1, lane.slots // 4)
         if not handles:
             return slots  # none is configured or all are paused: whatever comes is kept or held, and soon gone
         best = max(min(_admits(handle.breaker, slots, now), _soon(handle, slots)) for handle in handles)

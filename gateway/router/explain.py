@@ -16,7 +16,7 @@ from gateway.middleware import rate_limit
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
 from gateway.model import inbox
 from gateway.model.inbox import INBOX
-from gateway.model.requests import SendRequest
+from gateway.model.requests import SendRequest, recipients
 from gateway.model.states import Scope, Status, Why
 from gateway.model.turns import NEVER
 from gateway.render.renderer import RenderFailed
@@ -28,7 +28,7 @@ from gateway.router.compose import Composer, Stored, Subject
 from gateway.router.deliver import dropped_note
 from gateway.router.plan import Planned, RuleNote, notes, plan
 from gateway.router.providers import ProviderHandle, Providers
-from gateway.router.resolve import Resolved, Resolver
+from gateway.router.resolve import Reached, Resolved, Resolver
 from gateway.router.rules import Rules
 from gateway.router.spending import Spending
 from gateway.storage.contract import AttachmentRow, Reservation, Store
@@ -36,6 +36,9 @@ from gateway.storage.contract import AttachmentRow, Reservation, Store
 Decision = Literal["send", "hold", "skip", "capture", "redirect"]
 
 _NOBODY: Final = UUID(int=0)
+_SHOWN_SUBSCRIBERS: Final = 5
+_COUNTED_SUBSCRIBERS: Final = 100_000
+"""Counting more than these would take longer than an answer may."""
 _SENDING: Final = frozenset[Decision]({"send", "redirect"})
 _FALLING_BACK: Final = frozenset[Decision]({"send", "redirect", "hold", "capture"})
 """What a planned wait comes before, for these reasons even what would be captured."""
@@ -71,12 +74,21 @@ class Explained(answers.Answer, frozen=True, kw_only=True):
     """How many text messages it becomes; not there for other media."""
 
 
+class ExplainedTopic(answers.Answer, frozen=True, kw_only=True):
+    """A topic among the recipients: how many are on it (counted up to 100,000), and how many of them are explained."""
+
+    topic: str
+    subscribers: int
+    explained: int
+
+
 class Explanation(answers.Answer, frozen=True, kw_only=True):
-    """The answer of `POST /v1/notifications/explain`."""
+    """The answer of `POST /v1/notifications/explain`. Of each topic the first few subscribers are explained."""
 
     category: str
     template: dict[str, str | int] | None
     deliveries: list[Explained]
+    topics: list[ExplainedTopic] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Findings(msgspec.Struct, kw_only=True):
@@ -129,14 +141,40 @@ class Explaining:
         resolved = self._resolver.resolve(request, caller.mode, caller.project, people)
         known = await self._accepting.known(resolved)
         planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
+        topics, more = await self._topics(caller, request, resolved, now)
         template = None
         if request.template is not None:
             template = {"key": resolved.template.key, "version": shown_version(resolved.template.version)}
         return Explanation(
             category=resolved.ask.category.name,
             template=template,
-            deliveries=[await self._one(caller, request, resolved, one, now) for one in planned],
+            deliveries=[await self._one(caller, request, resolved, one, now) for one in planned] + more,
+            topics=topics or msgspec.UNSET,
         )
+
+    async def _topics(
+        self, caller: Caller, request: SendRequest, resolved: Resolved, now: int
+    ) -> tuple[list[ExplainedTopic], list[Explained]]:
+        """Explain the first few of each topic, as they stand now; nobody twice."""
+        topics: list[ExplainedTopic] = []
+        found: list[Explained] = []
+        to = recipients(request)
+        seen = {one.user for one in to if one.user is not None}
+        taken = _reached(resolved)
+        for place, topic in resolved.topics:
+            first = [row.user_id for row in await self._store.subscribers(topic, _SHOWN_SUBSCRIBERS)]
+            people = await self._store.users_of([id_ for id_ in first if id_ not in seen])
+            seen.update(people)
+            users = [people[id_] for id_ in first if id_ in people]
+            reached = self._resolver.subscribers(resolved.ask, request, to[place], caller.mode, users)
+            known = msgspec.structs.replace(await self._accepting.known(reached), planned=taken)
+            some = msgspec.structs.replace(resolved, targets=reached.targets, addressees=reached.addressees)
+            planned = plan(some.ask, some.targets, known, self._rules, now)
+            found += [await self._one(caller, request, some, one, now) for one in planned]
+            taken |= _reached(reached)
+            count = await self._store.count_subscribers(topic, _COUNTED_SUBSCRIBERS)
+            topics.append(ExplainedTopic(topic=topic, subscribers=count, explained=len(users)))
+        return topics, found
 
     async def _one(
         self,
@@ -327,6 +365,10 @@ class Explaining:
 
 def _stays(message: Message) -> str | None:
     return "an inbox is in this gateway: nothing leaves" if message.kind == INBOX else None
+
+
+def _reached(some: Reached) -> frozenset[tuple[str, str]]:
+    return frozenset((one.channel, one.key) for one in some.targets if one.address is not None)
 
 
 def _shut(handle: ProviderHandle, now: int) -> int | None:

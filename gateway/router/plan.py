@@ -53,12 +53,14 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the addressed: suppressions by (channel, key), opt-outs by (channel, key, category).
 
-    Choices are by user, of those who made any.
+    Choices are by user, of those who made any. `planned` are the (channel, key) to which this request goes already: a
+    topic is planned in slices.
     """
 
     suppressions: Mapping[tuple[str, str], SuppressionRow] = {}
     opt_outs: Collection[OptOut] = ()
     choices: Mapping[str, Choices] = {}
+    planned: Collection[tuple[str, str]] = ()
 
 
 class RuleNote(msgspec.Struct, frozen=True):
@@ -111,6 +113,12 @@ def deadline(ask: Ask, channel: str, rules: Rules, now: int, *, held_until: int 
     begins when the delivery may first be tried: not before `held_until`.
     """
     return min(max(_start(ask, now), held_until) + _budget(channel, rules), _limit(ask, now))
+
+
+def expiry(ask: Ask, accepted_at: int) -> int | None:
+    """Say after which moment a request that was accepted then is not tried at all, however late it is planned."""
+    latest = _limit(ask, accepted_at)
+    return latest if latest < NEVER else None
 
 
 def _start(ask: Ask, now: int) -> int:
@@ -192,7 +200,7 @@ def _judgements(
             yield _Judged(verdict, deadline(ask, target.channel, rules, now))
             continue
         twin = (target.channel, target.key, target.twin)
-        if twin in seen:
+        if twin in seen or (target.channel, target.key) in known.planned:
             verdict = Dropped(
                 status=Status.SKIPPED, reason=Why.NOT_NEEDED, detail="the same address is in this request"
             )

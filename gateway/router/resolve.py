@@ -27,6 +27,7 @@ from gateway.model.addresses import (
 )
 from gateway.model.inbox import INBOX
 from gateway.model.patterns import EmailPattern, cut_email
+from gateway.model.people import topic_fault
 from gateway.model.preferences import NO_CHOICES, Choices
 from gateway.model.requests import EmailOverrides, Recipient, SendRequest, TemplateChoice, recipients
 from gateway.model.simulator import outcome_of
@@ -50,14 +51,20 @@ _TARGETS_MOST: Final = 20_000
 """Deliveries of one request: a thousand people with every device they own, and a transaction of a second at most."""
 
 
-class Resolved(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that can be planned: `targets` in the order of recipients, then channels; users' `choices` by id."""
+class Reached(msgspec.Struct, frozen=True, kw_only=True):
+    """Who can be planned, by which rules: `targets` by recipients, then channels; users' `choices` by id."""
 
     ask: Ask
-    template: Template
     targets: tuple[Target, ...]
     addressees: tuple[Addressee, ...]
     choices: Mapping[str, Choices]
+
+
+class Resolved(Reached, frozen=True, kw_only=True):
+    """A request that can be planned. `topics`, with their places in `to`, name whom the store is still to tell."""
+
+    template: Template
+    topics: tuple[tuple[int, str], ...] = ()
 
 
 class Resolver:
@@ -104,28 +111,38 @@ class Resolver:
         self._email(request, faults)
         self._own_senders(request, faults)
         targets = self._targets(people, stored, channels, explicit=_explicit(request, category), faults=faults)
-        strategy = request.strategy or (Strategy.ALL if category is None else category.strategy)
-        escalate_after_ms = _escalate_after_ms(request, category, strategy, faults)
+        ask = _ask(request, category, faults)
         faults += misfits(request, targets, self._adapters, self._renderer)
-        if faults or template is None or category is None:
+        if faults or template is None or ask is None:
             raise invalid(faults)
         return Resolved(
-            ask=Ask(
-                category=category,
-                priority=request.priority or category.priority,
-                send_at=None if request.send_at is None else int(request.send_at.timestamp() * 1000),
-                expires_at=None if request.expires_at is None else int(request.expires_at.timestamp() * 1000),
-                strategy=strategy,
-                escalate_after_ms=escalate_after_ms,
-            ),
+            ask=ask,
             template=template,
             targets=targets,
             addressees=tuple(_addressee(one, stored.get(one.user or "")) for one in people),
-            choices={
-                one.user: person.choices
-                for one in people
-                if one.user is not None and (person := stored[one.user]).choices is not NO_CHOICES
-            },
+            choices=_choices(stored.values()),
+            topics=_topics(people),
+        )
+
+    def subscribers(
+        self, ask: Ask, request: SendRequest, topic: Recipient, mode: Mode, users: Sequence[UserRow]
+    ) -> Reached:
+        """Find where some of a topic's subscribers are reached, as if `to` had named each of them.
+
+        What the request says of the topic (`locale`, `timezone`, `data`) holds for all of them. Raises nothing: what
+        was configured when the request was accepted may be gone, and is then left out.
+        """
+        people = [
+            Recipient(user=one.id, locale=topic.locale, timezone=topic.timezone, data=topic.data) for one in users
+        ]
+        stored = {one.id: one for one in users}
+        channels = self._channels(request, ask.category, mode, [])
+        explicit = _explicit(request, ask.category)
+        return Reached(
+            ask=ask,
+            targets=self._targets(people, stored, channels, explicit=explicit, faults=[]),
+            addressees=tuple(_addressee(one, stored[one.user or ""]) for one in people),
+            choices=_choices(users),
         )
 
     def _template(self, request: SendRequest, mode: Mode, project: str, faults: list[Fault]) -> Template | None:
@@ -210,6 +227,8 @@ class Resolver:
         """
         targets: list[Target] = []
         for position, one in enumerate(people):
+            if one.topic is not None:
+                continue
             own = _ENCODE(one.data) if one.data else b""
             person = None if one.user is None else stored.get(one.user)
             zone = one.timezone or (None if person is None else person.timezone)
@@ -265,6 +284,22 @@ class Resolver:
                 faults.append(Fault(f"overrides.{channel}.from", Code.NOT_ALLOWED, message))
 
 
+def _ask(request: SendRequest, category: CategoryRule | None, faults: list[Fault]) -> Ask | None:
+    """Fill in what the request leaves to its category; `None` where that is unknown."""
+    strategy = request.strategy or (Strategy.ALL if category is None else category.strategy)
+    escalate_after_ms = _escalate_after_ms(request, category, strategy, faults)
+    if category is None:
+        return None
+    return Ask(
+        category=category,
+        priority=request.priority or category.priority,
+        send_at=None if request.send_at is None else int(request.send_at.timestamp() * 1000),
+        expires_at=None if request.expires_at is None else int(request.expires_at.timestamp() * 1000),
+        strategy=strategy,
+        escalate_after_ms=escalate_after_ms,
+    )
+
+
 def _escalate_after_ms(
     request: SendRequest, category: CategoryRule | None, strategy: Strategy, faults: list[Fault]
 ) -> int | None:
@@ -288,9 +323,28 @@ def _whom_faults(where: str, one: Recipient, stored: Mapping[str, UserRow]) -> I
         if one.topic is not None:
             yield Fault(f"{where}.topic", Code.EXCLUSIVE, "give either a user or a topic, not both")
     elif one.topic is not None:
-        yield Fault(f"{where}.topic", Code.INVALID, f"there is no topic {one.topic!r}")
+        yield from _topic_faults(where, one, one.topic)
     elif all(getattr(one, key) is None for key in one.address_keys):
         yield Fault(where, Code.REQUIRED, "a recipient needs a user, a topic or an address")
+
+
+def _topic_faults(where: str, one: Recipient, topic: str) -> Iterator[Fault]:
+    """Judge a topic. One that nobody subscribed to is none the worse: somebody may before it is sent."""
+    if (wrong := topic_fault(topic)) is not None:
+        yield Fault(f"{where}.topic", *wrong)
+    for key in ("name", *one.address_keys):
+        if getattr(one, key) is not None:
+            message = "the subscribers of a topic are reached at their stored addresses, in their own names"
+            yield Fault(f"{where}.{key}", Code.EXCLUSIVE, message)
+
+
+def _topics(people: Sequence[Recipient]) -> tuple[tuple[int, str], ...]:
+    """List the topics with their places; one that is named again adds nobody."""
+    found: dict[str, int] = {}
+    for place, one in enumerate(people):
+        if one.topic is not None:
+            found.setdefault(one.topic, place)
+    return tuple((place, topic) for topic, place in found.items())
 
 
 def named_users(requests: Iterable[SendRequest]) -> set[str]:
@@ -350,6 +404,11 @@ def _target(
         twin=own,
         timezone=timezone,
     )
+
+
+def _choices(users: Iterable[UserRow]) -> dict[str, Choices]:
+    """List the choices of those who made any."""
+    return {one.id: one.choices for one in users if one.choices is not NO_CHOICES}
 
 
 def _addressee(one: Recipient, stored: UserRow | None) -> Addressee:

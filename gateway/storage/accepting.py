@@ -7,14 +7,14 @@ rows come ready-made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, NotificationStatus
-from gateway.storage import collapsing, ledger, suppressions, turns
+from gateway.storage import collapsing, ledger, suppressions, topics, turns
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import (
     Acceptance,
@@ -164,12 +164,17 @@ _REOPEN: Final = Batch(
     columns(id=Kind.ID, opened=Kind.INT, now=Kind.INT),
 )
 
-_HOLD_USERS: Final = Batch(
-    "SELECT u.user_id FROM v JOIN users AS u ON u.user_id = v.user_id ORDER BY u.user_id {share u}",
-    columns(user_id=Kind.TEXT),
-)
-
 _encode = msgspec.json.Encoder().encode
+
+
+class Placed(NamedTuple):
+    """A delivery and the notification it belongs to."""
+
+    row: DeliveryRow
+    notification_id: UUID
+    project: str
+    category: str
+    now: int
 
 
 def weight_of(acceptance: Acceptance) -> int:
@@ -189,34 +194,25 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
     requests: list[Values] = []
     tags: list[Values] = []
     files: list[Values] = []
-    deliveries: list[Values] = []
-    queue: list[Values] = []
-    entries: list[ledger.Entry] = []
-    waiting: list[tuple[DeliveryRow, int]] = []
+    placed: list[Placed] = []
     done: list[tuple[UUID, int]] = []
     for acceptance in new:
         row = acceptance.notification
-        open_deliveries = sum(not delivery.final for delivery in acceptance.deliveries)
+        # Subscribers who are still to be planned count as one delivery: nobody takes it for completed meanwhile.
+        open_deliveries = sum(not one.final for one in acceptance.deliveries) + (acceptance.expansion is not None)
         notifications.append(_notification_values(row, open_deliveries, has_attachments=bool(acceptance.attachments)))
         requests.append((row.id, row.request))
         tags.extend((tag, row.id) for tag in set(row.tags))
         files.extend(_file_values(row.id, place, file) for place, file in enumerate(acceptance.attachments))
         if not open_deliveries:
             done.append((row.id, row.created_at))
-        for delivery in acceptance.deliveries:
-            deliveries.append(_delivery_values(delivery, row.id, row.project, row.category, row.created_at))
-            if delivery.status in WAITING:
-                queue.append(_queue_values(delivery))
-            if delivery.turn is not None:
-                waiting.append((delivery, row.created_at))
-            entries.append(_entry(delivery, row.id, row.project, row.created_at))
+        placed.extend(Placed(one, row.id, row.project, row.category, row.created_at) for one in acceptance.deliveries)
     run(conn, _INSERT_NOTIFICATIONS, notifications)
     run(conn, _INSERT_REQUESTS, requests)
     run(conn, _INSERT_TAGS, tags)
     run(conn, _INSERT_ATTACHMENTS, files)
-    run(conn, _INSERT_DELIVERIES, deliveries)
-    run(conn, _INSERT_QUEUE, queue)
-    turns.keep(conn, waiting)
+    entries = insert_deliveries(conn, placed)
+    topics.start(conn, new)
     if new:
         collapsed = collapsing.replace(conn, new, max(one.notification.created_at for one in new))
         ledger.record(conn, books, collapsed)
@@ -248,19 +244,20 @@ def add_deliveries(
 ) -> None:
     """Add deliveries to notifications and open those again. To one that is not there nothing is added."""
     opened = [(id_, sum(not row.final for row in added), now) for id_, added in sorted(rows.items())]
-    deliveries: list[Values] = []
-    queue: list[Values] = []
-    entries: list[ledger.Entry] = []
-    for raw, project, category in run(conn, _REOPEN, opened):
-        id_ = uuid_of(raw)
-        for row in rows[id_]:
-            deliveries.append(_delivery_values(row, id_, project, category, now))
-            if row.status in WAITING:
-                queue.append(_queue_values(row))
-            entries.append(_entry(row, id_, project, now))
-    run(conn, _INSERT_DELIVERIES, deliveries)
-    run(conn, _INSERT_QUEUE, queue)
-    ledger.record_planned(conn, books, entries, [])
+    placed = [
+        Placed(row, uuid_of(id_), project, category, now)
+        for id_, project, category in run(conn, _REOPEN, opened)
+        for row in rows[uuid_of(id_)]
+    ]
+    ledger.record_planned(conn, books, insert_deliveries(conn, placed), [])
+
+
+def insert_deliveries(conn: Connection, placed: Sequence[Placed]) -> list[ledger.Entry]:
+    """Write deliveries, what waits of them into the queue, and chains; answers what is to be counted, last of all."""
+    run(conn, _INSERT_DELIVERIES, [_delivery_values(*one) for one in placed])
+    run(conn, _INSERT_QUEUE, [_queue_values(one.row) for one in placed if one.row.status in WAITING])
+    turns.keep(conn, [(one.row, one.now) for one in placed if one.row.turn is not None])
+    return [_entry(one.row, one.notification_id, one.project, one.now) for one in placed]
 
 
 def _judged(conn: Connection, acceptances: Sequence[Acceptance], books: Books) -> list[AcceptResult]:
@@ -284,7 +281,7 @@ def _gone(conn: Connection, acceptances: Sequence[Acceptance]) -> dict[int, Acce
     wanted = sorted(set[str]().union(*named))
     if not wanted:
         return {}
-    there = {row[0] for row in run(conn, _HOLD_USERS, [(id_,) for id_ in wanted])}
+    there = {row[0] for row in run(conn, topics.HOLD_USERS, [(id_,) for id_ in wanted])}
     return {place: Gone(users=frozenset(ids - there)) for place, ids in enumerate(named) if not ids <= there}
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from gateway.model.states import NotificationStatus, Status, Why
-from gateway.storage import ledger
+from gateway.storage import ledger, topics
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, run, uuid_of
 from gateway.storage.contract import Cancelled
 from gateway.storage.ledger import Books
@@ -56,6 +56,7 @@ _NEVER_SENT: Final = frozenset({Status.CANCELLED, Status.SKIPPED, Status.EXPIRED
 
 def cancel(conn: Connection, notification_id: UUID, now: int, *, books: Books) -> list[Cancelled]:
     """Cancel what waits; answers every delivery's status, and whether this call changed it."""
+    stopped = topics.stop(conn, notification_id)  # first, so that no slice of subscribers follows unseen
     free = {uuid_of(id_): bool(is_free) for id_, is_free in ask(conn, _LOCK_WAITING, notification_id)}
     rows = ask(conn, _FIND, notification_id)
     ending = [row for row in rows if free.get(uuid_of(row[0]))]
@@ -68,10 +69,11 @@ def cancel(conn: Connection, notification_id: UUID, now: int, *, books: Books) -
         )
         for row in rows
     ]
-    if ending:
+    if ending or stopped:
         end(conn, [uuid_of(row[0]) for row in ending], Status.CANCELLED, Why.CANCELLED, now)
         never_sent = all(answer.status in _NEVER_SENT for answer in answers)
-        _close(conn, notification_id, ending, now, never_sent=never_sent, books=books)
+        closed = len(ending) + stopped
+        _close(conn, notification_id, ending, closed, now, never_sent=never_sent, books=books)
     return answers
 
 
@@ -95,13 +97,14 @@ def _close(
     conn: Connection,
     notification_id: UUID,
     ending: Sequence[Values],
+    closed: int,
     now: int,
     *,
     never_sent: bool,
     books: Books,
 ) -> None:
     state = NotificationStatus.CANCELLED if never_sent else NotificationStatus.COMPLETED
-    left = ask(conn, _CLOSE, len(ending), now, state, notification_id)
+    left = ask(conn, _CLOSE, closed, now, state, notification_id)
     entries = [
         ledger.Entry(
             notification_id=notification_id,

@@ -199,6 +199,22 @@ PLACES: Final = (
         ),
     ),
     Place(
+        "subscriptions",
+        ("topic", "user_id"),
+        By.USER,
+        Batch("DELETE FROM subscriptions WHERE user_id IN (SELECT user_id FROM v) RETURNING topic", _USER),
+    ),
+    Place(
+        # A send that had come to this person begins its topic again, and finds everybody else planned already.
+        "expansions",
+        ("last_user",),
+        By.USER,
+        Batch(
+            "UPDATE expansions SET last_user = '' WHERE last_user IN (SELECT user_id FROM v) RETURNING notification_id",
+            _USER,
+        ),
+    ),
+    Place(
         "addresses",
         ("id", "user_id", "channel", "address", "key", "label"),
         By.USER,
@@ -273,6 +289,8 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
         *("id", "number", "version", "delivery_id", "notification_id", "project", "created_at", "seen_at", "read_at"),
         *("archived_at", "expires_at"),
     ),
+    "subscriptions": ("created_at",),
+    "expansions": ("notification_id", "topics", "place", "position", "rank", "due_at", "leased_by", "token"),
     "turns": ("delivery_id", "budget_ms", "look_at"),
     "collapsing": ("delivery_id", "replaced_id", "shown_by", "shown_id"),
     "queue": (
@@ -335,6 +353,8 @@ _SHARED: Final = Batch(
     """
     SELECT DISTINCT d.notification_id FROM v JOIN deliveries AS d ON d.notification_id = v.id
     WHERE d.address IS NOT NULL OR d.user_id IS NOT NULL OR d.recipient <> v.object
+    UNION
+    SELECT e.notification_id FROM v JOIN expansions AS e ON e.notification_id = v.id
     """,
     columns(id=Kind.ID, object=Kind.BYTES),
 )

@@ -27,7 +27,7 @@ from gateway.storage.contract import (
     Page,
 )
 from gateway.storage.ledger import OPEN
-from gateway.storage.schema import DELIVERIES, EVENTS, NOTIFICATIONS, QUEUE, REQUESTS, TAGS
+from gateway.storage.schema import DELIVERIES, EVENTS, EXPANSIONS, NOTIFICATIONS, QUEUE, REQUESTS, TAGS
 
 _tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -259,8 +259,12 @@ def _notification_views(conn: Connection, ids: Sequence[UUID], now: int) -> list
         return []
     n = NOTIFICATIONS.c
     query = (
-        select(NOTIFICATIONS, REQUESTS.c.request)
-        .select_from(NOTIFICATIONS.outerjoin(REQUESTS, REQUESTS.c.notification_id == n.id))
+        select(NOTIFICATIONS, REQUESTS.c.request, EXPANSIONS.c.token.is_not(None).label("expanding"))
+        .select_from(
+            NOTIFICATIONS.outerjoin(REQUESTS, REQUESTS.c.notification_id == n.id).outerjoin(
+                EXPANSIONS, EXPANSIONS.c.notification_id == n.id
+            ),
+        )
         .where(n.id.in_(ids))
         .order_by(n.id.desc())
     )
@@ -286,6 +290,7 @@ def _notification_views(conn: Connection, ids: Sequence[UUID], now: int) -> list
             expires_at=row["expires_at"],
             updated_at=row["updated_at"],
             counts=counts[row["id"]],
+            expanding=bool(row["expanding"]),
         )
         for row in rows
     ]

@@ -75,6 +75,7 @@ from gateway.storage.preferences_verbs import PreferenceVerbs
 from gateway.storage.providers_verbs import ProviderVerbs
 from gateway.storage.spending_verbs import SpendingVerbs
 from gateway.storage.sqlite import SqliteDatabase
+from gateway.storage.topics_verbs import TopicVerbs
 from gateway.storage.turns_verbs import TurnVerbs
 from gateway.storage.webhooks_verbs import WebhookVerbs
 from gateway.storage.wishes_verbs import WishVerbs
@@ -106,6 +107,7 @@ class SqlStore(
     SpendingVerbs,
     WebhookVerbs,
     InboxVerbs,
+    TopicVerbs,
 ):
     """The store on SQLite or PostgreSQL, by the URL's scheme. Satisfies `contract.Store`."""
 

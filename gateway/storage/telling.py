@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, select, tuple_
 
 from gateway.model.states import Why
-from gateway.storage import erasing, inbox, preferences, reading
+from gateway.storage import erasing, inbox, preferences, reading, topics
 from gateway.storage.bulk import Batch, Kind, Values, columns, run, uuid_of
 from gateway.storage.captured import row_of
 from gateway.storage.contract import EventView, OptOutRow, Page, PersonPage, SuppressionRow, UserRow
@@ -74,6 +74,7 @@ def about(conn: Connection, project: str | None, id_: str, page: Page) -> Person
             for row in left
         ),
         inbox=tuple(inbox.of_user(conn, user.id, project)),
+        subscriptions=tuple(topics.of_user(conn, id_)),
     )
 
 

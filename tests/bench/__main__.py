@@ -29,6 +29,7 @@ ROWS: Final = {
     "latency": "rows:latency",
     "memory": "waiting:memory",  # before `claim`, which makes what waits due
     "claim": "waiting:claiming",
+    "topics": "topics:fanning_out",
     "adapters": "adapters:sending",
     "compose": "parts:composing",
     "render": "parts:rendering",

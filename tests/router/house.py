@@ -280,6 +280,7 @@ async def _assemble(
         pending_most=2000,
         has_room=lambda: True,
         on_accepted=lambda *_: None,
+        on_expansion=lambda: None,
     )
     return House(
         store=store,

@@ -21,11 +21,13 @@ from gateway.storage.contract import (
     AttachmentRow,
     ChosenBy,
     DeliveryRow,
+    Expansion,
     Gone,
     Idempotency,
     OptOutRow,
     Page,
     PreferencesPut,
+    Slice,
     Stored,
     UserPut,
     WebhookRow,
@@ -171,6 +173,7 @@ class Told:
         stop = {"scope": Scope.SENDER, "name": f"MG{CANARY}", "stopped": True, "source": "twilio", "at": 1}
         await store.hear([Wish(channel="email", address=KEY, **stop)])
         self.out = out
+        await self.subscribe()
         return {
             "alone": alone,
             "shared": shared,
@@ -179,6 +182,29 @@ class Told:
             "leased": leased.id,
             "bobs": bobs.id,
         }
+
+    async def subscribe(self) -> None:
+        """Put both on a topic, and begin a send to it that has come as far as to the person."""
+        store, rows = self.store, self.rows
+        await store.subscribe(f"news-{CANARY}", [f"user-{CANARY}"], rows.clock.now)
+        await store.subscribe("news", [f"user-{CANARY}", "bob"], rows.clock.now)
+        expansion = Expansion(topics=((0, "news"),), position=1, rank=1, due_at=rows.clock.now)
+        made = msgspec.structs.replace(rows.acceptance(), deliveries=(), expansion=expansion)
+        await store.accept(made)
+        held = await store.claim_expansion(rows.lease(), rows.clock.now)
+        assert held is not None
+        await store.expand(
+            Slice(
+                notification=held.notification,
+                token=held.token,
+                deliveries=(),
+                place=0,
+                last_user=f"user-{CANARY}",
+                position=1,
+                finished=False,
+                now=rows.clock.now,
+            )
+        )
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from gateway.storage import (
     claiming,
     collapsing,
     erasing,
+    expanding,
     figures,
     inbox,
     ledger,
@@ -32,6 +33,7 @@ from gateway.storage import (
     settling,
     suppressions,
     telling,
+    topics,
     turns,
     upkeep,
     webhooks,
@@ -53,9 +55,9 @@ from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import LANE, Clock, Rows
 
-SMALL = {"api_keys", "template_versions", "counts", "forgotten_suppressions", "webhooks", "outbox"}
+SMALL = {"api_keys", "template_versions", "counts", "forgotten_suppressions", "expansions", "webhooks", "outbox"}
 """Tables that stay small, of which a planner may read the whole; of the forgotten ones only whether there is
-a row is asked, and the outbox is emptied within seconds."""
+a row is asked, the outbox is emptied within seconds, and expansions are the sends to topics under way."""
 
 BATCHES: dict[str, Batch] = (
     {
@@ -68,6 +70,7 @@ BATCHES: dict[str, Batch] = (
             collapsing,
             erasing,
             inbox,
+            expanding,
             ledger,
             outbox,
             pacing,
@@ -79,6 +82,7 @@ BATCHES: dict[str, Batch] = (
             reports,
             suppressions,
             telling,
+            topics,
             turns,
             webhooks,
         )
@@ -258,6 +262,11 @@ QUERIES = [
     (turns._TO_LOOK_AT, (5, 10), "turns_by_look"),
     (inbox._OLD, (UUID(int=5), 10), "inbox_items"),
     (inbox._EXPIRED, (5, 10), "inbox_expiring"),
+    (topics._DUE, (5,), "expansions_by_due"),
+    (topics._LIST, ("news", "user-7", 50), "subscriptions"),
+    (topics._COUNT, ("news", 50), "subscriptions"),
+    (topics._OF_USER, ("user-7",), "subscriptions_by_user"),
+    (topics._GIVEN, (Rows(Clock()).id(), 5), "deliveries_by_notification"),
     (figures._DEPTHS, (5, 100), "queue_by_due"),
     (claiming._pick_sqlite(2), (LANE, 5, 10, "sms:bulk", 5, 10), "queue_by_due"),
 ]
@@ -297,3 +306,28 @@ async def test_a_claim_walks_no_further_than_it_was_asked(store: SqlStore, rows:
         walked = re.search(r"Index Scan using queue_by_due.*rows=(\d+(?:\.\d+)?) loops=1", found)
         assert walked is not None, found
         assert float(walked[1]) == 16
+
+
+@pytest.mark.parametrize("statement", [topics._PLANNED, topics._PLANNED_ADDRESSES], ids=["users", "addresses"])
+@pytest.mark.parametrize("analysed", [False, True])
+async def test_whether_a_topic_has_come_to_somebody_is_never_asked_of_all_its_deliveries(
+    store: SqlStore, rows: Rows, statement: Batch, *, analysed: bool
+) -> None:
+    users = [f"user-{n}" for n in range(2000)]
+    await rows.know(store, *users)
+    made = rows.acceptance(*[rows.delivery(user_id=user, address=f"{user}@example.com") for user in users])
+    await store.accept(made)
+
+    def plan(conn: Connection) -> str:
+        if analysed:
+            conn.exec_driver_sql("ANALYZE")
+        many = [values_of(statement, rows) for _ in range(500)]
+        if conn.dialect.name == "postgresql":
+            values = tuple(list(column) for column in zip(*many, strict=True))
+            return whole_tables(conn, bulk._for_postgres(statement), values)[1]
+        flat = tuple(v.bytes if isinstance(v, UUID) else v for row in many for v in row)
+        return whole_tables(conn, bulk._for_sqlite(statement, 500), flat)[1]
+
+    found = await store._db.write(plan)
+    assert "deliveries_by_user" in found, found
+    assert "deliveries_by_notification" not in found, found

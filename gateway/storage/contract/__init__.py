@@ -55,6 +55,7 @@ from gateway.storage.contract.rows import (
     DeliveryView,
     EndpointReport,
     EventView,
+    Expansion,
     ForUser,
     Gone,
     Idempotency,
@@ -85,6 +86,14 @@ from gateway.storage.contract.rows import (
 )
 from gateway.storage.contract.spending import Spend, SpendingStore
 from gateway.storage.contract.store import Store
+from gateway.storage.contract.topics import (
+    Expanding,
+    Slice,
+    Subscribed,
+    SubscriberRow,
+    Subscribers,
+    TopicStore,
+)
 from gateway.storage.contract.turns import TurnStore
 from gateway.storage.contract.webhooks import MakeDelivery, NotedEvent, OutboxState, WebhookRow, WebhookStore
 from gateway.storage.contract.wishes import Scope, Stop, Wish, WishStore
@@ -117,6 +126,8 @@ __all__ = [
     "EndpointReport",
     "Erased",
     "EventView",
+    "Expanding",
+    "Expansion",
     "ForUser",
     "Gone",
     "Idempotency",
@@ -161,6 +172,7 @@ __all__ = [
     "Scope",
     "Settlement",
     "ShownRow",
+    "Slice",
     "Spend",
     "SpendingStore",
     "StatRow",
@@ -170,9 +182,13 @@ __all__ = [
     "StoreDamaged",
     "StoreUnavailable",
     "Stored",
+    "Subscribed",
+    "SubscriberRow",
+    "Subscribers",
     "Suppressed",
     "SuppressionRow",
     "TooManyAddresses",
+    "TopicStore",
     "Turn",
     "TurnStore",
     "UpkeepReport",

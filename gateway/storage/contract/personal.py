@@ -17,6 +17,7 @@ from gateway.storage.contract.rows import (
     Row,
     SuppressionRow,
 )
+from gateway.storage.contract.topics import SubscriberRow
 
 
 class PersonPage(Row, frozen=True, kw_only=True):
@@ -34,6 +35,7 @@ class PersonPage(Row, frozen=True, kw_only=True):
     suppressions: tuple[SuppressionRow, ...]
     opt_outs: tuple[OptOutRow, ...]
     inbox: tuple[InboxItem, ...]
+    subscriptions: tuple[SubscriberRow, ...]
 
 
 class Erased(Row, frozen=True, kw_only=True):

@@ -116,6 +116,19 @@ class NotificationRow(Row, frozen=True, kw_only=True):
     expires_at: int | None = None
 
 
+class Expansion(Row, frozen=True, kw_only=True):
+    """Topics whose subscribers are to be planned after the answer.
+
+    `topics` names each with its place in `to`; `position` is the first that no recipient of `to` has. The lowest `rank`
+    is served first, from `due_at` on.
+    """
+
+    topics: tuple[tuple[int, str], ...]
+    position: int
+    rank: int
+    due_at: int
+
+
 class Acceptance(Row, frozen=True, kw_only=True):
     """All that one 202 stores, in one transaction."""
 
@@ -125,6 +138,7 @@ class Acceptance(Row, frozen=True, kw_only=True):
     idempotency: Idempotency | None = None
     presumed_clear: tuple[tuple[str, str], ...] = ()
     """(channel, address) pairs that were planned as not suppressed: checked in the same transaction."""
+    expansion: Expansion | None = None
 
 
 class Stored(Row, frozen=True, kw_only=True):
@@ -375,6 +389,8 @@ class NotificationView(Row, frozen=True, kw_only=True):
     expires_at: int | None
     updated_at: int
     counts: Mapping[str, int]
+    expanding: bool = False
+    """Whether subscribers of its topics are still to be planned."""
 
 
 class DeliveryView(ForUser, frozen=True, kw_only=True):

@@ -47,6 +47,7 @@ from gateway.storage.contract.rows import (
     UpkeepRules,
 )
 from gateway.storage.contract.spending import SpendingStore
+from gateway.storage.contract.topics import TopicStore
 from gateway.storage.contract.turns import TurnStore
 from gateway.storage.contract.webhooks import WebhookStore
 from gateway.storage.contract.wishes import WishStore
@@ -65,6 +66,7 @@ class Store(
     SpendingStore,
     WebhookStore,
     InboxStore,
+    TopicStore,
     Protocol,
 ):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""
@@ -227,7 +229,10 @@ class Store(
         ...
 
     async def cancel(self, notification_id: UUID, now: int) -> list[Cancelled]:
-        """Cancel what waits (queued, held, not leased); what is being sent goes on. Repeatable."""
+        """Cancel what waits (queued, held, not leased); what is being sent goes on. Repeatable.
+
+        Subscribers of its topics that are not planned yet never will be.
+        """
         ...
 
     async def resend(self, rows: Mapping[UUID, Sequence[DeliveryRow]], now: int) -> None:

@@ -33,6 +33,7 @@ from gateway.storage.schema.people import ADDRESSES, FORGOTTEN, USERS
 from gateway.storage.schema.preferences import PREFERENCES
 from gateway.storage.schema.providers import PROVIDER_REPORTS, PROVIDER_SWITCHES
 from gateway.storage.schema.spending import SPENDING
+from gateway.storage.schema.topics import EXPANSIONS, SUBSCRIPTIONS
 from gateway.storage.schema.turns import TURNS
 from gateway.storage.schema.webhooks import OUTBOX, WEBHOOKS
 from gateway.storage.schema.wishes import WISHES
@@ -48,6 +49,7 @@ __all__ = [
     "DELIVERIES",
     "EDITED_TEMPLATES",
     "EVENTS",
+    "EXPANSIONS",
     "FORGOTTEN",
     "IDEMPOTENCY",
     "INBOXES",
@@ -65,6 +67,7 @@ __all__ = [
     "REQUESTS",
     "SPENDING",
     "STATUS_CHANGES",
+    "SUBSCRIPTIONS",
     "SUPPRESSIONS",
     "TAGS",
     "TEMPLATES",

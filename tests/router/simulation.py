@@ -37,6 +37,7 @@ from gateway.middleware.staging import Staging
 from gateway.model import ids
 from gateway.model.ids import IdSource
 from gateway.model.states import FINAL, Mode, OnUnknown, Priority, Status, lane_of
+from gateway.router.consenting import Consenting
 from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher, Lane
 from gateway.router.events import EventComposer
@@ -45,7 +46,16 @@ from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import Rules
 from gateway.router.spending import Spending
 from gateway.router.vault import Vault
-from gateway.storage.contract import Claimed, DeliveryRow, Lease, Reservation, Settlement, StoreUnavailable
+from gateway.storage.contract import (
+    Claimed,
+    Consent,
+    ConsentAsked,
+    DeliveryRow,
+    Lease,
+    Reservation,
+    Settlement,
+    StoreUnavailable,
+)
 from tests.router.table import Table
 from tests.support.virtual_time import run_virtually
 
@@ -300,6 +310,7 @@ class Process:
         store: Any = Door(self)
         self.store = store
         self.deliver = Deliver(
+            consenting=Consenting(store=store, rules=world.rules, clock=world.clock),
             spending=Spending(store=store, clock=world.clock, observe=lambda *_: None, log=Log(self)),
             events=EventComposer(store=store, vault=Vault([b"secret"]), clock=world.clock, random=world.dice.random),
             store=store,
@@ -435,8 +446,9 @@ class Door:
     async def reserve(self, reservation: Reservation) -> int:
         return await self._through(lambda: self.world.table.reserve(reservation), reservation.now)
 
-    async def suppressed(self, channel: str, address: str) -> None:
-        await self._through(lambda: None, None)
+    async def consent(self, asked: ConsentAsked) -> Consent:
+        del asked
+        return await self._through(Consent, Consent())
 
 
 class Adapter:

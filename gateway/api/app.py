@@ -42,6 +42,7 @@ from gateway.api.edge import Edge
 from gateway.api.exchange import AsgiApp, Exchange, Scope, headers_of
 from gateway.api.operation import EXCHANGE, Operation, endpoint, no_such_path
 from gateway.api.pages import document_operation, page_operations
+from gateway.api.people_pages import Pages
 from gateway.api.problems import problem_reply
 from gateway.api.reading import BodyBudget
 from gateway.errors import INTERNAL, Problem
@@ -85,7 +86,8 @@ def operations(bodies: Bodies = BUILT_IN) -> tuple[Operation, ...]:
 def create_app(context: ApiContext) -> AsgiApp:
     """Build the application around its collaborators."""
     by_path: dict[str, dict[str, Operation]] = {}
-    for operation in (*operations(context.bodies), *page_operations(), *unsubscribe.page_operations()):
+    people = Pages()
+    for operation in (*operations(context.bodies), *page_operations(), *unsubscribe.page_operations(people)):
         by_path.setdefault(operation.path, {})[operation.method] = operation
     budget = BodyBudget(max(_BODIES_BYTES, 4 * context.settings.limits.attachment_body_bytes))
     routes = Litestar(

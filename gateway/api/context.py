@@ -26,10 +26,10 @@ from gateway.router.checking import Checking
 from gateway.router.explain import Explaining
 from gateway.router.inbox_tokens import InboxTokens
 from gateway.router.live_inboxes import LiveInboxes
+from gateway.router.links import Links
 from gateway.router.people import People
 from gateway.router.preferences import Preferences
 from gateway.router.status import Reports
-from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.webhooks import Webhooks
 from gateway.storage.contract import Store
 
@@ -70,7 +70,7 @@ class ApiContext:
     limiter: KeyLimiter
     captured_hub: CapturedHub
     reports: Reports
-    unsubscribe_links: UnsubscribeLinks
+    links: Links
     webhooks: Webhooks
     inbox_tokens: InboxTokens
     live_inboxes: LiveInboxes

@@ -1,124 +1,104 @@
 """`/unsubscribe/{token}`: the page behind the link in a message, and the one-click of RFC 8058.
 
 `GET` and `HEAD` never change anything, since mail programs and scanners follow links: they show a button. `POST` does
-it, at once and again without harm, whether a person or a mailbox provider sends it. No script, no sign-in.
+it, at once and again without harm, whether a person or a mailbox provider sends it: a plain 200, no redirect and no
+cookie (RFC 8058, 3.2). No script, no sign-in.
 """
 
 from __future__ import annotations
 
-from html import escape
+from functools import partial
 from typing import Any, Final
 
 from gateway.api.context import ApiContext
 from gateway.api.exchange import Call, Reply
-from gateway.api.operation import AnswerRule, NoQuery, Operation
-from gateway.observe.masking import mask_address
-from gateway.router.unsubscribe import Expired, Link
+from gateway.api.operation import NoQuery, Operation
+from gateway.api.people_pages import Pages, Visit, operation
+from gateway.router.links import LeaveLink, Unusable
 from gateway.storage.contract import UNSUBSCRIBE_LINK, OptOutRow
 
-_POLICY: Final = b"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-_HTML: Final = b"text/html; charset=utf-8"
 
-_PAGE: Final = """<!doctype html>
-<html lang="en">
-<head>
-  <meta charset="utf-8">
-  <meta name="viewport" content="width=device-width, initial-scale=1">
-  <meta name="robots" content="noindex">
-  <title>{title}</title>
-  <link rel="stylesheet" href="/people/page.css">
-</head>
-<body>
-  <main>
-    <h1>{title}</h1>
-    {body}
-  </main>
-  <footer>{product}</footer>
-</body>
-</html>
-"""
-
-_ASK: Final = """<p>Messages about <strong>{category}</strong> will no longer be sent to <strong>{address}</strong>.
-      Messages you need, such as sign-in codes, still arrive.</p>
-    <form method="post"><button type="submit">Unsubscribe</button></form>"""
-_DONE: Final = """<p>No more messages about <strong>{category}</strong> will be sent to <strong>{address}</strong>.</p>
-    <form method="post" action="{undo}"><button type="submit" class="quiet">That was a mistake: subscribe again</button>
-    </form>"""
-_BACK: Final = "<p>Messages about <strong>{category}</strong> will be sent to <strong>{address}</strong>.</p>"
-_FOREIGN: Final = "<p>It may have been cut off on the way. Please open it again from the message, as a whole.</p>"
-_OLD: Final = "<p>Please use the link in a newer message.</p>"
-
-
-async def ask(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
+async def ask(pages: Pages, context: ApiContext, call: Call[NoQuery, None]) -> Reply:
     """Show the button."""
-    link = _link(context, call)
-    if isinstance(link, Reply):
-        return link
-    return _page(context, 200, "Unsubscribe?", _words(_ASK, link))
+    visit, link = await _came(pages, context, call)
+    return link if isinstance(link, Reply) else _page(pages, visit, link, "ask")
 
 
-async def unsubscribe(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
+async def unsubscribe(pages: Pages, context: ApiContext, call: Call[NoQuery, None]) -> Reply:
     """Take the address off the category."""
-    link = _link(context, call)
+    visit, link = await _came(pages, context, call)
     if isinstance(link, Reply):
         return link
     row = OptOutRow(
-        channel=link.channel,
-        address=link.address,
+        channel=link.reader.channel,
+        address=link.reader.address,
         category=link.category,
         source=UNSUBSCRIBE_LINK,
         created_at=context.clock(),
     )
-    await context.store.leave(row, link.user_id)
-    undo = f"/unsubscribe/{escape(call.path['token'])}/undo"
-    return _page(context, 200, "You are unsubscribed", _words(_DONE, link, undo=undo))
+    await context.store.leave(row, link.reader.user)
+    return _page(pages, visit, link, "done")
 
 
-async def undo(context: ApiContext, call: Call[NoQuery, None]) -> Reply:
+async def undo(pages: Pages, context: ApiContext, call: Call[NoQuery, None]) -> Reply:
     """Put the address back: the button on the page that follows."""
-    link = _link(context, call)
+    visit, link = await _came(pages, context, call)
     if isinstance(link, Reply):
         return link
-    key = (link.channel, link.address, link.category)
-    await context.store.come_back(key, link.user_id, context.clock())
-    return _page(context, 200, "You are subscribed again", _words(_BACK, link))
+    key = (link.reader.channel, link.reader.address, link.category)
+    await context.store.come_back(key, link.reader.user, context.clock())
+    return _page(pages, visit, link, "back")
 
 
-def _link(context: ApiContext, call: Call[Any, Any]) -> Link | Reply:
-    try:
-        link = context.unsubscribe_links.read(call.path["token"])
-    except Expired:
-        return _page(context, 410, "This link is too old", _OLD)
-    return link or _page(context, 404, "This link does not work", _FOREIGN)
+_HEADINGS: Final = {
+    "ask": ("unsubscribe_ask", "unsubscribe_will"),
+    "done": ("unsubscribe_done", "unsubscribe_no_more"),
+    "back": ("unsubscribe_back", "unsubscribe_again"),
+}
 
 
-def _words(text: str, link: Link, **more: str) -> str:
-    return text.format(category=escape(link.category), address=escape(mask_address(link.address)), **more)
+async def _came(pages: Pages, context: ApiContext, call: Call[NoQuery, None]) -> tuple[Visit, LeaveLink | Reply]:
+    """Read the link, or answer why it leads nowhere."""
+    link = context.links.leaving(call.path["token"], context.clock())
+    if isinstance(link, Unusable):
+        visit = pages.visit(context, call, None)
+        return visit, pages.unusable(visit, link)
+    visit = pages.visit(context, call, link.reader.locale)
+    user = link.reader.user
+    if user is not None and await context.store.user(user) is None:
+        # Noting an opt-out would store an address of somebody who had all of them erased.
+        return visit, pages.notice(visit, "person_gone", status=410)
+    settings = context.settings.categories.get(link.category)
+    if settings is not None and settings.required:
+        said = pages.text(visit, "unsubscribe_cannot", category=pages.category(visit, link.category))
+        return visit, pages.page(visit, "notice", "unsubscribe_always", said=said)
+    return visit, link
 
 
-def _page(context: ApiContext, status: int, title: str, body: str) -> Reply:
-    product = escape(context.settings.templates.product)
-    text = _PAGE.format(title=title, body=body, product=product)
-    no_store = ((b"cache-control", b"no-store"),)
-    return Reply(status=status, body=text.encode(), headers=no_store, media_type=_HTML, page=_POLICY)
+def _page(pages: Pages, visit: Visit, link: LeaveLink, step: str) -> Reply:
+    title, said = _HEADINGS[step]
+    path = visit.root + visit.context.links.nearby(link.reader, visit.context.clock())
+    words: dict[str, Any] = {
+        "category": pages.category(visit, link.category),
+        "channel": pages.channel(visit, link.reader.channel),
+        "address": pages.hint(visit, link.reader.channel, link.reader.address),
+    }
+    return pages.page(
+        visit,
+        "unsubscribe",
+        title,
+        again=step == "ask",
+        step=step,
+        said=pages.text(visit, said, **words),
+        undo=f"{visit.root}/unsubscribe/{visit.token}/undo{visit.in_language}",
+        preferences=f"{path}{visit.in_language}",
+    )
 
 
-def page_operations() -> tuple[Operation, ...]:
-    """List the page's two operations. They are for people, so the document leaves them out."""
-    return tuple(
-        Operation(
-            id=f"page:{act.__name__}",
-            method=method,
-            path=path,
-            tag="Pages",
-            summary="Unsubscribe",
-            act=act,
-            open=True,
-            answer=AnswerRule(type=Any),
-        )
-        for method, path, act in (
-            ("GET", "/unsubscribe/{token}", ask),
-            ("POST", "/unsubscribe/{token}", unsubscribe),
-            ("POST", "/unsubscribe/{token}/undo", undo),
-        )
+def page_operations(pages: Pages) -> tuple[Operation, ...]:
+    """List the page's operations."""
+    return (
+        operation("GET", "/unsubscribe/{token}", "Unsubscribe?", partial(ask, pages)),
+        operation("POST", "/unsubscribe/{token}", "Unsubscribe", partial(unsubscribe, pages)),
+        operation("POST", "/unsubscribe/{token}/undo", "Subscribe again", partial(undo, pages)),
     )

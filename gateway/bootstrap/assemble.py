@@ -55,6 +55,7 @@ from gateway.router.events import EventComposer
 from gateway.router.explain import Explaining
 from gateway.router.inbox_tokens import InboxTokens
 from gateway.router.live_inboxes import LiveInboxes
+from gateway.router.links import Links
 from gateway.router.people import People
 from gateway.router.preferences import Preferences
 from gateway.router.providers import Providers
@@ -64,7 +65,6 @@ from gateway.router.rules import Rules
 from gateway.router.simulate import PROVIDER, Simulator
 from gateway.router.spending import Spending, segments_of
 from gateway.router.status import Reports
-from gateway.router.unsubscribe import UnsubscribeLinks
 from gateway.router.upkeep import Upkeep
 from gateway.router.vault import Vault
 from gateway.router.webhooks import Webhooks
@@ -97,9 +97,9 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     room: Room
     authentication: Authentication
     hub: CapturedHub
-    unsubscribe_links: UnsubscribeLinks
     inbox_tokens: InboxTokens
     live_inboxes: LiveInboxes
+    links: Links
     reports: Reports
     metrics: Metrics
     clock: Clock
@@ -185,12 +185,17 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     staging = Staging(settings.environment, settings.staging)
     secret = signing_secret(settings)
     vault = Vault([secret])
-    links = UnsubscribeLinks(secret, settings.public_url)
+    links = Links(
+        [secret, *(key.reveal().encode() for key in settings.links.old_keys)],
+        settings.public_url,
+        unsubscribe_days=settings.links.unsubscribe_days,
+        preferences_days=settings.links.preferences_days,
+    )
     composer = Composer(
         renderer=renderer,
         rules=rules,
         store=store,
-        unsubscribe_url=links.url,
+        links=links.of,
         sender=_sender(settings),
         destinations=destinations,
     )
@@ -330,9 +335,9 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         room=room,
         authentication=Authentication(store, settings.limits, settings.bootstrap_key),
         hub=hub,
-        unsubscribe_links=links,
         inbox_tokens=InboxTokens(secret),
         live_inboxes=live,
+        links=links,
         reports=Reports(store=store, providers=providers, clock=clock, id_source=id_source, log=log),
         metrics=metrics,
         clock=clock,
@@ -475,7 +480,7 @@ def api(gateway: Gateway, *, works: bool = False, siblings: Siblings | None = No
             metrics=gateway.metrics,
             limiter=KeyLimiter(),
             captured_hub=gateway.hub,
-            unsubscribe_links=gateway.unsubscribe_links,
+            links=gateway.links,
             webhooks=gateway.webhooks,
             inbox_tokens=gateway.inbox_tokens,
             live_inboxes=gateway.live_inboxes,

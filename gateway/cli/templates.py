@@ -122,6 +122,7 @@ def _render(
             category=template.category or "default",
             reference=None,
             unsubscribe_url="https://example.com/unsubscribe/preview",
+            preferences_url="https://example.com/preferences/preview",
         )
     except RenderFailed as error:
         fail(f"{template.key} on {channel}: {error.detail}")

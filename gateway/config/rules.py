@@ -96,6 +96,9 @@ def _check_top(settings: Settings) -> Found:
     for name, key in (("bootstrap_key", settings.bootstrap_key), ("secret_key", settings.secret_key)):
         if key is not None and len(key.reveal()) < KEY_LEAST:
             yield name, f"Must be at least {KEY_LEAST} characters long."
+    for index, key in enumerate(settings.links.old_keys):
+        if len(key.reveal()) < KEY_LEAST:
+            yield f"links.old_keys[{index}]", f"Must be at least {KEY_LEAST} characters long."
     shared = settings.database.reveal().startswith("postgresql")
     if shared and settings.secret_key is None and settings.environment is not Environment.DEVELOPMENT:
         yield "secret_key", "Needed with PostgreSQL: every process must sign links with the same one."

@@ -205,7 +205,10 @@ class DigestSettings(Section, frozen=True, kw_only=True):
 class CategorySettings(Section, frozen=True, kw_only=True):
     """`[categories.NAME]`: the rules that people's preferences speak about."""
 
-    description: str = ""
+    title: str | dict[str, str] = ""
+    """What people see on the preference page, perhaps by language; default: the name, as words."""
+    description: str | dict[str, str] = ""
+    """A sentence below it, perhaps by language."""
     channels: list[str] | None = None
     strategy: Strategy = Strategy.ALL
     priority: Priority = Priority.NORMAL
@@ -251,6 +254,17 @@ class InboxSettings(Section, frozen=True, kw_only=True):
     streams_per_user: Positive = 10
     rate: Rate = Rate(20, 1)
     """Requests per person and process, with a token."""
+
+
+class LinkSettings(Section, frozen=True, kw_only=True):
+    """`[links]`: how long the links at the foot of a message work, counted from when it can no longer be sent."""
+
+    unsubscribe_days: Annotated[int, Meta(ge=30, le=3650)] = 60
+    """Never below 30: so long an opt-out must work after a mail was sent (CAN-SPAM, 15 U.S.C. 7704(a)(3))."""
+    preferences_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    """Shorter: these open all of a person's settings."""
+    old_keys: list[Secret] = []
+    """What `secret_key` was before: links made with these still work."""
 
 
 class LogFormat(StrEnum):
@@ -316,6 +330,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     outbound: OutboundSettings = OutboundSettings()
     quiet_hours: QuietHoursSettings = QuietHoursSettings()
     inbox: InboxSettings = InboxSettings()
+    links: LinkSettings = LinkSettings()
     logging: LoggingSettings = LoggingSettings()
     templates: TemplateSettings = TemplateSettings()
     providers: dict[str, Provider] = {}

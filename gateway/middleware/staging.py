@@ -206,11 +206,15 @@ def _shown(address: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in address)
 
 
+_NOT_REDIRECTED: Final = frozenset({"cc", "bcc", "list_unsubscribe"})
+
+
 def redirected(message: Message, to: str) -> Message:
     """Address the message to `to` alone, and let it show for whom it was meant.
 
     In the header `X-Gateway-Original-To`, at the end of the subject (so that it still begins as it was written), and in
-    the first line of text and HTML. Structured content (`data`) stays as it is.
+    the first line of text and HTML. Structured content (`data`) stays as it is. Without an unsubscribe header, since no
+    mailbox provider shall act on a test.
     """
     note = redirect_note(message.to)
     content = message.content
@@ -219,7 +223,7 @@ def redirected(message: Message, to: str) -> Message:
         for name, value in _headers(message).items()
         if name.strip().lower() not in _NAMES_RECIPIENTS and name.lower() != ORIGINAL_TO_HEADER.lower()
     }
-    options = {name: value for name, value in message.options.items() if name not in {"cc", "bcc"}}
+    options = {name: value for name, value in message.options.items() if name not in _NOT_REDIRECTED}
     return msgspec.structs.replace(
         message,
         to=to,

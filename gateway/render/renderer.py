@@ -247,6 +247,7 @@ class Renderer:
         category: str,
         reference: str | None,
         unsubscribe_url: str | None,
+        preferences_url: str | None = None,
         subject: str | None = None,
     ) -> Content:
         """Make what `channel` shows. Raises `RenderFailed`.
@@ -267,6 +268,7 @@ class Renderer:
                 category if "category" in uses else None,
                 reference if "reference" in uses else None,
                 unsubscribe_url if "unsubscribe_url" in uses else None,
+                preferences_url if "preferences_url" in uses else None,
                 subject,
                 data,
                 content,
@@ -281,6 +283,7 @@ class Renderer:
             category=category,
             reference=reference,
             unsubscribe_url=unsubscribe_url,
+            preferences_url=preferences_url,
             data=data if content is None else None,
         )
         if content is not None:
@@ -305,6 +308,7 @@ class Renderer:
         category: str,
         reference: str | None,
         unsubscribe_url: str | None,
+        preferences_url: str | None,
         data: Mapping[str, Any] | None,
     ) -> _Scene:
         if data is not None:
@@ -318,6 +322,7 @@ class Renderer:
             "category": category,
             "reference": reference,
             "unsubscribe_url": unsubscribe_url,
+            "preferences_url": preferences_url,
             "locale": locale,
             "preheader": "",
             "words": self._words(template, locale),

@@ -36,6 +36,7 @@ RESERVED: Final = frozenset(
         "content",
         "gateway",
         "locale",
+        "preferences_url",
         "preheader",
         "recipient",
         "reference",

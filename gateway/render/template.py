@@ -42,7 +42,7 @@ from gateway.render.styles import Sheet, is_simple
 if TYPE_CHECKING:
     from gateway.render.liquid import LiquidPart
 
-_VARYING: Final = ("recipient", "reference", "category", "unsubscribe_url")
+_VARYING: Final = ("recipient", "reference", "category", "unsubscribe_url", "preferences_url")
 """Names whose value differs from delivery to delivery; what a template does not mention need not part the cache."""
 
 _MOST_DEPTH: Final = 20

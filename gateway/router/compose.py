@@ -66,6 +66,13 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     attachments: tuple[AttachmentRow, ...] = ()
 
 
+class MessageLinks(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the reader of a message can leave its category, and choose what they get: whole URLs."""
+
+    unsubscribe: str
+    preferences: str
+
+
 class Composer:
     """Builds messages. Holds the renderer and the store (for pinned templates and attachments).
 
@@ -78,14 +85,14 @@ class Composer:
         renderer: Renderer,
         rules: Rules,
         store: Store,
-        unsubscribe_url: UnsubscribeUrl,
+        links: MakeLinks,
         sender: str,
         destinations: Mapping[tuple[str, str], str],
     ) -> None:
         self._renderer = renderer
         self._rules = rules
         self._store = store
-        self._unsubscribe_url = unsubscribe_url
+        self._links = links
         self._sender = sender
         self._destinations = destinations
         self._requests = _Recent(_DECODE_STORED)
@@ -124,12 +131,15 @@ class Composer:
         own = _own_terms(subject).get("from")
         return own if isinstance(own, str) and own else self._rules.channels[subject.channel].sender
 
-    def message(self, subject: Subject, *, attempt: int) -> Message:
-        """Render and address one message, its try number `attempt`. Pure but for caches; raises `RenderFailed`."""
+    def message(self, subject: Subject, *, attempt: int, links_for: str | None = None) -> Message:
+        """Render and address one message, its try number `attempt`. Pure but for caches; raises `RenderFailed`.
+
+        `links_for`: the address whose links it carries instead of the recipient's, where it is redirected there.
+        """
         who = subject.addressee
         own = _own_terms(subject)
         email = msgspec.convert(own, EmailOverrides) if subject.channel == "email" and own else None
-        unsubscribe = self._unsubscribe_url(subject) if subject.category.settings.unsubscribe else None
+        links = self._links_in(subject, links_for)
         content = self._renderer.render(
             template=subject.template,
             content=subject.request.content,
@@ -138,7 +148,8 @@ class Composer:
             person=Person(name=who.name, locale=who.locale, timezone=who.timezone),
             category=subject.category.name,
             reference=subject.reference,
-            unsubscribe_url=unsubscribe,
+            unsubscribe_url=None if links is None else links.unsubscribe,
+            preferences_url=None if links is None else links.preferences,
             subject=None if email is None else email.subject,
         )
         if subject.channel == INBOX:
@@ -150,8 +161,8 @@ class Composer:
             sender = email.from_ or sender
         if sender is None and subject.channel == "email":
             sender = self._sender
-        if unsubscribe is not None:
-            options["list_unsubscribe"] = unsubscribe
+        if links is not None:
+            options["list_unsubscribe"] = links.unsubscribe
         name = ids.show(ids.DELIVERY, subject.delivery_id)
         return Message(
             id=name,
@@ -169,6 +180,16 @@ class Composer:
             options=options,
         )
 
+    def _links_in(self, subject: Subject, links_for: str | None) -> MessageLinks | None:
+        """Write the links of a message whose category can be left; none may promise what `required` would break."""
+        settings = subject.category.settings
+        if not settings.unsubscribe or settings.required:
+            return None
+        if links_for is not None:
+            nobody = msgspec.structs.replace(subject.addressee, user=None)
+            subject = msgspec.structs.replace(subject, address=links_for, addressee=nobody)
+        return self._links(subject)
+
 
 def shown_until(subject: Subject) -> int | None:
     """Say after which moment (Unix ms) a message means nothing any more, as its request or its category says."""
@@ -178,7 +199,7 @@ def shown_until(subject: Subject) -> int | None:
     return min([*ends, *([] if after_ms is None else [start + after_ms])], default=None)
 
 
-UnsubscribeUrl = Callable[[Subject], str]
+MakeLinks = Callable[[Subject], MessageLinks]
 
 _DECODE_STORED: Final = msgspec.json.Decoder(Stored).decode
 

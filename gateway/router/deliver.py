@@ -394,14 +394,15 @@ class Deliver:
                 return self._unmade(envelope, error)
         return await proceed(envelope)
 
-    def _made(self, envelope: Envelope) -> Message | Dropped:
+    def _made(self, envelope: Envelope, *, links_for: str | None = None) -> Message | Dropped:
         if envelope.event is not None:
             return msgspec.structs.replace(envelope.event.message, attempt=envelope.tries + 1)
         subject = envelope.subject
         if subject is None:
             raise AssertionError("rendered before it was read")
         try:
-            return _replacing(envelope, self._composer.message(subject, attempt=envelope.tries + 1))
+            made = self._composer.message(subject, attempt=envelope.tries + 1, links_for=links_for)
+            return _replacing(envelope, made)
         except RenderFailed as error:
             return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=str(error))
         except Exception as error:  # noqa: BLE001 - a poison message fails now, not after eight lost leases
@@ -554,7 +555,9 @@ class Deliver:
             case Redirect():
                 envelope.redirected = True
                 envelope.notes.append(f"redirected to {masked(decision.to)} by [staging]")
-                return _without_unsubscribing(redirected(message, decision.to))
+                # Made again, since the real person's links stand in its text: whoever tests it must not follow them.
+                made = self._made(envelope, links_for=decision.to)
+                return made if isinstance(made, Dropped) else redirected(made, decision.to)
             case Allowed():
                 if not decision.dropped_cc and not decision.dropped_bcc:
                     return message
@@ -649,12 +652,6 @@ def _signed(envelope: Envelope, message: Message) -> Message:
     if envelope.event is None:
         return message
     return msgspec.structs.replace(message, options={**message.options, "secrets": list(envelope.event.secrets)})
-
-
-def _without_unsubscribing(message: Message) -> Message:
-    """Take the unsubscribe header off a redirected message: who tests it must not unsubscribe the real person."""
-    options = {name: value for name, value in message.options.items() if name != "list_unsubscribe"}
-    return msgspec.structs.replace(message, options=options)
 
 
 def dropped_note(decision: Allowed) -> str:

@@ -85,6 +85,7 @@ class _Findings(msgspec.Struct, kw_only=True):
     until: int | None = None
     provider: str | None = None
     to: str | None = None
+    subject: Subject | None = None
     message: Message | None = None
 
 
@@ -239,6 +240,7 @@ class Explaining:
         )
         try:
             found.message = self._composer.message(subject, attempt=1)
+            found.subject = subject
         except RenderFailed as error:
             found.decision, found.reason = "skip", Why.TEMPLATE_ERROR
             rules.append(RuleNote("render", "fail", str(error)))
@@ -246,7 +248,7 @@ class Explaining:
             rules.append(RuleNote("render", "pass", resolved.template.version))
 
     def _stage(self, found: _Findings, caller: Caller, planned: Planned, rules: list[RuleNote]) -> None:
-        if planned.target.simulated or found.message is None:
+        if planned.target.simulated or found.message is None or found.subject is None:
             return
         message = found.message
         decision = self._staging.decide(
@@ -265,7 +267,8 @@ class Explaining:
                 found.decision, found.reason = "skip", decision.reason
                 rules.append(RuleNote("staging", "skip", decision.detail))
             case Redirect():
-                found.message = redirected(message, decision.to)
+                made = self._composer.message(found.subject, attempt=1, links_for=decision.to)
+                found.message = redirected(made, decision.to)
                 found.to = decision.to
                 rules.append(RuleNote("staging", "redirect", "[staging.redirect]"))
                 if found.decision == "send":

@@ -7,9 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.clock import Clock
 from gateway.router.answers import utc
-from gateway.router.unsubscribe import LINK_S, Expired, UnsubscribeLinks
+from gateway.router.links import Reader
 from tests.support.browser import chromium_or_skip, open_browser
 from tests.support.gateway import ADMIN, RunningGateway, body, running_gateway, write_config
 from tests.support.process import serving
@@ -48,7 +47,8 @@ async def test_looking_at_the_link_changes_nothing(tmp_path: Path):
         assert (await gw.client.head(path)).status_code == page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")
         assert "script" not in page.text
-        assert "a***@example.com" in page.text.lower()
+        assert "a…@example.com" in page.text
+        assert "ada@example.com" not in page.text.lower()
         assert "Blue &amp; Sons" in page.text
         assert await outcome(gw, "marketing") == ("captured", "not_allowed")
 
@@ -64,9 +64,22 @@ async def test_one_click_takes_the_address_off_this_category_alone(tmp_path: Pat
         assert await outcome(gw, "marketing", "bob@example.com") == ("captured", "not_allowed")
 
 
-async def test_a_required_category_passes_an_opt_out(tmp_path: Path):
+async def test_a_message_that_is_always_sent_promises_no_way_out(tmp_path: Path):
     async with running_gateway(tmp_path, CONFIG) as gw:
-        await gw.client.post(await link_in(gw, "sign-in"))
+        answer = await gw.send("ada@example.com", category="sign-in")
+        await gw.final(answer)
+        [captured] = (await gw.get("/v1/captured", notification_id=answer["id"]))["items"]
+        assert "list_unsubscribe" not in captured["headers"]
+        assert "/unsubscribe/" not in captured["text"] + captured["html"]
+
+
+async def test_a_link_into_a_category_that_became_required_says_so_and_does_nothing(tmp_path: Path):
+    async with running_gateway(tmp_path, CONFIG) as gw:
+        reader = Reader(channel="email", address="ada@example.com")
+        path = gw.gateway.links.leave_path(reader, "sign-in", gw.clock() // 1000 + 60)
+        page = await gw.client.post(path)
+        assert (page.status_code, "always sent" in page.text) == (200, True)
+        assert not await gw.gateway.store.opted_out([("email", "ada@example.com", "sign-in")])
         assert await outcome(gw, "sign-in") == ("captured", "not_allowed")
 
 
@@ -117,15 +130,15 @@ async def test_another_gateways_link_is_not_valid_here(tmp_path: Path):
         assert "This link does not work" in answer.text
 
 
-def test_a_link_is_not_valid_for_ever():
-    links = UnsubscribeLinks(b"secret" * 8, "https://notify.example.com")
-    signer = links._signer
-    old = int(Clock()() / 1000) - LINK_S - 10
-    made = signer.make_signer(signer.salt)
-    made.get_timestamp = lambda: old  # type: ignore[method-assign] # the library's own clock has no other handle
-    token = made.sign(signer.dump_payload(["email", "ada@example.com", "marketing"])).decode()
-    with pytest.raises(Expired):
-        links.read(token)
+async def test_a_link_works_for_sixty_days_and_then_says_that_it_is_old(tmp_path: Path):
+    async with running_gateway(tmp_path, CONFIG) as gw:
+        path = await link_in(gw, "marketing")
+        gw.clock.advance(60 * 86_400)
+        assert (await gw.client.get(path)).status_code == 200
+        gw.clock.advance(2 * 86_400)
+        for method in ("GET", "POST"):
+            page = await gw.client.request(method, path)
+            assert (page.status_code, "too old" in page.text) == (410, True)
 
 
 @pytest.mark.browser

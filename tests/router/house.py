@@ -31,7 +31,7 @@ from gateway.router.accept import Accepting
 from gateway.router.batches import MOST, Batches
 from gateway.router.caller import Caller
 from gateway.router.catalogue import Catalogue
-from gateway.router.compose import Composer
+from gateway.router.compose import Composer, MessageLinks
 from gateway.router.consenting import Consenting
 from gateway.router.deliver import Deliver, Envelope
 from gateway.router.dispatch import Callers, Dispatcher
@@ -230,7 +230,7 @@ async def _assemble(
             renderer=renderer,
             rules=rules,
             store=store,
-            unsubscribe_url=lambda _: "https://example.com/unsubscribe/x",
+            links=lambda _: MessageLinks(unsubscribe="https://example.com/u", preferences="https://example.com/p"),
             sender="Shop <shop@example.com>",
             destinations={},
         ),

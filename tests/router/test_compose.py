@@ -11,7 +11,7 @@ import pytest
 from gateway.config.settings import CategorySettings, ChannelSettings, Settings
 from gateway.model.ids import IdSource
 from gateway.render.renderer import Renderer
-from gateway.router.compose import _DECODE_STORED, CONTENT_KEY, Addressee, Composer, Subject
+from gateway.router.compose import _DECODE_STORED, CONTENT_KEY, Addressee, Composer, MessageLinks, Subject
 from gateway.router.rules import Rules
 from gateway.router.simulate import PROVIDER
 from gateway.storage.store import SqlStore
@@ -32,7 +32,10 @@ def composer(tmp_path: Path) -> Composer:
         renderer=renderer,
         rules=RULES,
         store=SqlStore(f"sqlite:///{tmp_path}/never-opened.db", clock=lambda: 0, ids=IdSource(), simulator=PROVIDER),
-        unsubscribe_url=lambda subject: f"https://example.com/unsubscribe/{subject.address}",
+        links=lambda subject: MessageLinks(
+            unsubscribe=f"https://example.com/unsubscribe/{subject.address}",
+            preferences=f"https://example.com/preferences/{subject.address}",
+        ),
         sender="Shop <shop@example.com>",
         destinations={},
     )

@@ -27,6 +27,7 @@ from gateway.api import (
     notifications,
     personal,
     preferences,
+    preferences_page,
     providers,
     running,
     suppressions,
@@ -87,7 +88,12 @@ def create_app(context: ApiContext) -> AsgiApp:
     """Build the application around its collaborators."""
     by_path: dict[str, dict[str, Operation]] = {}
     people = Pages()
-    for operation in (*operations(context.bodies), *page_operations(), *unsubscribe.page_operations(people)):
+    for operation in (
+        *operations(context.bodies),
+        *page_operations(),
+        *unsubscribe.page_operations(people),
+        *preferences_page.page_operations(people),
+    ):
         by_path.setdefault(operation.path, {})[operation.method] = operation
     budget = BodyBudget(max(_BODIES_BYTES, 4 * context.settings.limits.attachment_body_bytes))
     routes = Litestar(

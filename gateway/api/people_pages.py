@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -107,7 +108,7 @@ class Pages:
             root=visit.root,
             narrow=name != "preferences",
             languages=[(code, texts["language"]) for code, texts in self.words.items()] if again else [],
-            t=lambda key, **more: self.text(visit, key, **more),
+            t=partial(self.text, visit),
             **values,
         )
         return Reply(status=status, body=text.encode(), headers=_HEADERS, media_type=_HTML, page=_POLICY)

@@ -29,6 +29,11 @@ class Preferences:
         self._rules = rules
         self._channels = KNOWN_CHANNELS | {"inbox"} | rules.channels.keys()
 
+    @property
+    def rules(self) -> Rules:
+        """The configured categories and channels."""
+        return self._rules
+
     def put(self, user_id: str, written: PreferencesRequest, source: ChosenBy, now: int) -> PreferencesPut:
         """Read all choices of a person; raises the 422 with every fault."""
         faults = [*self._channel_faults("channels", written.channels), *self._category_faults(written)]

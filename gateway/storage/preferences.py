@@ -109,9 +109,14 @@ def one(conn: Connection, user_id: str) -> PreferencesRow | None:
     )
 
 
+def lock(conn: Connection, user_id: str, now: int) -> bool:
+    """Hold a person's row until the transaction ends; `False` if there is none."""
+    return bool(run(conn, _LOCK, [(user_id, now)]))
+
+
 def put(conn: Connection, asked: PreferencesPut) -> PreferencesRow | None:
     """Keep choices whole."""
-    if not run(conn, _LOCK, [(asked.user_id, asked.now)]):
+    if not lock(conn, asked.user_id, asked.now):
         return None
     before = one(conn, asked.user_id)
     if before is None:

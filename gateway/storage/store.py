@@ -34,6 +34,7 @@ from gateway.storage import (
     turns,
     upkeep,
 )
+from gateway.storage.choosing_verbs import ChoosingVerbs
 from gateway.storage.claiming import Claim
 from gateway.storage.collapsing_verbs import CollapseVerbs
 from gateway.storage.contract import (
@@ -99,6 +100,7 @@ class SqlStore(
     PeopleVerbs,
     PersonalVerbs,
     PreferenceVerbs,
+    ChoosingVerbs,
     ProviderVerbs,
     TurnVerbs,
     CollapseVerbs,

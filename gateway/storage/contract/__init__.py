@@ -4,6 +4,7 @@ Owns the rows and the promise of each verb. Refuses to know SQL, HTTP or any cha
 here; what stands in which file is the contract's own affair.
 """
 
+from gateway.storage.contract.choosing import AddressChange, ChoosingStore, PreferencesChange
 from gateway.storage.contract.collapsing import CollapseStore, Latest
 from gateway.storage.contract.edits import EditedRow, EditRow, EditStore
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
@@ -93,6 +94,7 @@ __all__ = [
     "UNSUBSCRIBE_LINK",
     "AcceptResult",
     "Acceptance",
+    "AddressChange",
     "AddressPut",
     "AddressRow",
     "AttachmentRow",
@@ -100,6 +102,7 @@ __all__ = [
     "Cancelled",
     "CapturedFilter",
     "CapturedRow",
+    "ChoosingStore",
     "ChosenBy",
     "Claimed",
     "CollapseStore",
@@ -146,6 +149,7 @@ __all__ = [
     "PersonalStore",
     "PreferenceRow",
     "PreferenceStore",
+    "PreferencesChange",
     "PreferencesPut",
     "PreferencesRow",
     "ProviderReport",

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from gateway.storage.contract.choosing import ChoosingStore
 from gateway.storage.contract.collapsing import CollapseStore
 from gateway.storage.contract.edits import EditStore
 from gateway.storage.contract.inbox import InboxStore
@@ -56,6 +57,7 @@ class Store(
     PeopleStore,
     PersonalStore,
     PreferenceStore,
+    ChoosingStore,
     ProviderStore,
     TurnStore,
     CollapseStore,

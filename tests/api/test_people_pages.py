@@ -84,7 +84,7 @@ async def test_the_language_is_the_one_asked_for_then_the_readers_then_the_brows
 
 
 @pytest.mark.parametrize("place", ["unsubscribe", "preferences"])
-@pytest.mark.parametrize("token", ["x", "%00", "..%2F..", "A" * 500])
+@pytest.mark.parametrize("token", ["zzz9", "%00", "..%2F..", "A" * 500])
 async def test_a_link_that_opens_nothing_says_so_in_the_readers_language(api: Api, place: str, token: str):
     for language in ("en", "de"):
         for method in ("GET", "POST"):

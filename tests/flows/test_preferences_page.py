@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,10 @@ import httpx
 import pytest
 
 from gateway.router.links import Reader
-from tests.support.gateway import RunningGateway, running_gateway, smtp
+from tests.support.axe import violations
+from tests.support.browser import chromium_or_skip, open_browser
+from tests.support.gateway import ADMIN, RunningGateway, body, parsed, running_gateway, smtp, write_config
+from tests.support.process import serving
 from tests.support.smtp_server import SmtpServer
 
 CONFIG: dict[str, Any] = {
@@ -28,6 +33,11 @@ CONFIG: dict[str, Any] = {
     },
 }
 ADA = {"name": "Ada", "email": "ada@example.com", "phone": "+15550109999", "timezone": "Europe/Vienna"}
+
+
+PHONE: Any = {"width": 360, "height": 640}
+SMALL_TARGETS = """[...document.querySelectorAll("button, a, label.row, input[type=time]")]
+    .filter(one => one.getBoundingClientRect().height < 44).map(one => one.outerHTML)"""
 
 
 class Form(HTMLParser):
@@ -104,6 +114,21 @@ async def outcomes(gw: RunningGateway, to: Any, category: str) -> dict[str, str]
     answer = await gw.send(to, category=category, channels=["email", "sms"])
     ends = [await gw.final(one) for one in answer["deliveries"]]
     return {one["channel"]: one["status"] + (":opted_out" if one["reason"] == "opted_out" else "") for one in ends}
+
+
+@contextlib.asynccontextmanager
+async def people_pages(folder: Path) -> AsyncIterator[tuple[str, list[str]]]:
+    """Serve a gateway, and answer where it is and which pages a captured message links to."""
+    chromium_or_skip()
+    own = {"database": f"sqlite:///{folder}/gateway.db", "bootstrap_key": ADMIN, "channels": {"email": {}}}
+    config = write_config(folder / "gateway.toml", {"categories": CONFIG["categories"], **own})
+    async with serving(config) as (process, client):
+        await client.put("/v1/users/42", json={"name": "Ada", "email": "ada@example.com"})
+        sent = body({"user": "42"}, category="marketing")
+        assert (await client.post("/v1/notifications", json=sent)).status_code == 202
+        captured = (await client.get("/v1/captured/wait", params={"to": "ada@example.com"})).json()
+        found = re.findall(r"http://\S+?(/(?:unsubscribe|preferences)/[\w-]+)", captured["text"])
+        yield str(process.url), sorted(found, key=lambda path: path.startswith("/preferences"))
 
 
 async def test_what_a_person_turns_off_on_the_page_is_not_sent_any_more(tmp_path: Path):
@@ -318,14 +343,14 @@ async def test_a_redirected_message_carries_no_link_of_the_real_person(tmp_path:
     async with SmtpServer() as server, running_gateway(tmp_path, smtp(server, **config)) as gw:
         assert (await gw.client.put("/v1/users/42", json=ADA)).status_code == 201
         await gw.final(await gw.send({"user": "42"}, category="marketing", channels=["email"]))
-        [mail] = server.mails
-        text = mail.content.replace(b"=\r\n", b"").decode()
+        [mail] = server.messages
+        text = parsed(mail).get_body(("plain",)).get_content()
         found = dict(re.findall(r"/(unsubscribe|preferences)/([\w-]+)", text))
         left = gw.gateway.links.leaving(found["unsubscribe"], gw.clock())
         chosen = gw.gateway.links.choosing(found["preferences"], gw.clock())
         qa = Reader(channel="email", address="qa@example.net")
         assert left.reader == chosen.reader == qa  # type: ignore[union-attr] # an unusable link has no reader: it fails
-        assert "list-unsubscribe" not in text.lower()
+        assert b"list-unsubscribe" not in mail.content.lower()
 
 
 async def test_explain_shows_the_very_links_and_a_second_try_sends_the_same_ones(tmp_path: Path):
@@ -336,3 +361,65 @@ async def test_explain_shows_the_very_links_and_a_second_try_sends_the_same_ones
         assert "/unsubscribe/" in one["rendered"]["text"]
         required = await gw.explain({"user": "42"}, category="sign-in", channels=["email"])
         assert "/preferences/" not in required["rendered"]["text"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_pages_suit_everyone_on_a_phone_and_without_javascript(tmp_path: Path, scheme: Any):
+    async with people_pages(tmp_path) as (url, paths), open_browser() as browser:
+        shown = await browser.new_context(viewport=PHONE, color_scheme=scheme)
+        page = await shown.new_page()
+        for path in (*paths, "/preferences/forged"):
+            for language in ("en", "de"):
+                await page.goto(f"{url}{path}?lang={language}")
+                assert await violations(page) == []
+                assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+                assert await page.evaluate(SMALL_TARGETS) == []
+        await shown.close()
+
+
+@pytest.mark.browser
+async def test_a_person_chooses_without_javascript(tmp_path: Path):
+    async with people_pages(tmp_path) as (url, (_, choose)), open_browser() as browser:
+        context = await browser.new_context(viewport=PHONE, java_script_enabled=False)
+        page = await context.new_page()
+        await page.goto(url + choose)
+        offers = page.get_by_role("group", name="Offers").get_by_label("E-mail")
+        await offers.uncheck()
+        await page.get_by_label("From").fill("22:00")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("alert").wait_for()
+        assert not await offers.is_checked(), "what was chosen is kept"
+        await page.get_by_label("Until").fill("07:00")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("status").wait_for()
+        await page.reload()
+        assert not await offers.is_checked()
+        assert await page.get_by_label("Until").input_value() == "07:00"
+        await page.get_by_role("button", name="everything optional").click()
+        await page.get_by_role("status").wait_for()
+        assert await page.locator("input[name=on]:checked:not(:disabled)").count() == 1, "the channel itself"
+        assert await context.cookies() == []
+        await context.close()
+
+
+@pytest.mark.browser
+async def test_a_person_chooses_with_the_keyboard_alone_and_sees_where_they_are(tmp_path: Path):
+    async with people_pages(tmp_path) as (url, (_, choose)), open_browser() as browser:
+        context = await browser.new_context(viewport=PHONE)
+        page = await context.new_page()
+        await page.goto(url + choose)
+        await page.keyboard.press("Tab")
+        focused = page.locator("input:focus")
+        assert await focused.get_attribute("value") == "marketing/email"
+        assert await focused.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+        await page.keyboard.press("Space")
+        for _ in range(60):
+            await page.keyboard.press("Tab")
+            if await page.locator("button:focus").count():
+                break
+        assert await page.locator("button:focus").inner_text() == "Save"
+        await page.keyboard.press("Enter")
+        await page.get_by_role("status").wait_for()
+        assert not await page.get_by_role("group", name="Offers").get_by_label("E-mail").is_checked()
+        await context.close()

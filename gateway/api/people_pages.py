@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 from gateway.api.context import ApiContext
 from gateway.api.exchange import Call, Reply
 from gateway.api.operation import Act, AnswerRule, NoQuery, Operation
+from gateway.errors import TOO_LARGE, Problem
 from gateway.observe.masking import STARS, mask_address
 from gateway.router.links import Unusable
 from gateway.router.rules import DEFAULT_CATEGORY
@@ -35,6 +36,8 @@ _DEVICES: Final = frozenset({"web_push", "mobile_push"})
 _RIGHT_TO_LEFT: Final = frozenset({"ar", "fa", "he", "ur"})
 _RANGES_MOST: Final = 20
 """Languages of an Accept-Language header that are looked at."""
+_FIELDS_MOST: Final = 10_000
+"""Fields of a form or a query: far more than a page with every category on every channel has."""
 _STRONG: Final = Markup("<strong>{}</strong>")
 _STATUS: Final = {Unusable.FOREIGN: 404, Unusable.EXPIRED: 410}
 
@@ -47,7 +50,6 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     context: ApiContext
     call: Call[NoQuery, None]
     query: Mapping[str, Sequence[str]]
-    form: Mapping[str, Sequence[str]]
     language: str
 
     @property
@@ -73,6 +75,7 @@ class Pages:
         self.words = read_words(folder / "words")
         self._templates = Environment(
             loader=FileSystemLoader(folder),
+            auto_reload=False,
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -81,7 +84,7 @@ class Pages:
 
     def visit(self, context: ApiContext, call: Call[NoQuery, None], locale: str | None) -> Visit:
         """Read a request. `locale` is the reader's, where the link says it; without one, the browser's counts."""
-        query = parse_qs(call.query_string, max_num_fields=20)
+        query = _fields(call.query_string) or {}
         accepted = accepted_languages(call.headers.get(b"accept-language", b"").decode("latin-1"))
         wanted = [*query.get("lang", ()), *([] if locale is None else [locale]), *accepted]
         default = context.settings.templates.default_locale
@@ -89,7 +92,6 @@ class Pages:
             context=context,
             call=call,
             query=query,
-            form=parse_qs(call.raw.decode("utf-8", "replace"), keep_blank_values=True),
             language=choose_language([*wanted, default, "en"], self.words),
         )
 
@@ -144,6 +146,21 @@ class Pages:
         if title or name != DEFAULT_CATEGORY:
             return title or as_words(name)
         return str(self.words[visit.language]["other_category"])
+
+
+def read_form(call: Call[NoQuery, None]) -> Mapping[str, Sequence[str]]:
+    """Read the form that was posted; raises the 413 for one that no page of ours has."""
+    found = _fields(call.raw.decode("utf-8", "replace"))
+    if found is None:
+        raise Problem(TOO_LARGE, f"A form has at most {_FIELDS_MOST} fields.")
+    return found
+
+
+def _fields(text: str) -> Mapping[str, list[str]] | None:
+    try:
+        return parse_qs(text, keep_blank_values=True, max_num_fields=_FIELDS_MOST)
+    except ValueError:
+        return None
 
 
 def read_words(folder: Path) -> dict[str, Texts]:

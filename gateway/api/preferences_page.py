@@ -7,7 +7,7 @@ shows and keeps; for an address that no person is stored for, which categories t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from gateway.api.context import ApiContext
 from gateway.api.exchange import Call, Reply
 from gateway.api.operation import NoQuery, Operation
-from gateway.api.people_pages import Pages, Visit, operation, said_in
+from gateway.api.people_pages import Pages, Visit, operation, read_form, said_in
 from gateway.model.preferences import EVERY, Choice
 from gateway.model.quiet import QuietHours, read_clock, write_clock
 from gateway.router.links import ChooseLink, Reader, Unusable
@@ -76,9 +76,10 @@ async def save(pages: Pages, context: ApiContext, call: Call[NoQuery, None]) -> 
     desk = await _desk(pages, context, call)
     if isinstance(desk, Reply):
         return desk
-    if "everything" in desk.visit.form:
+    fields = read_form(call)
+    if "everything" in fields:
         return await _turned_off(pages, desk)
-    form = _read(desk.visit)
+    form = _read(fields)
     turned = changes(desk.sheet, form.was, form.was_not, form.on)
     if desk.row is None:
         await _keep_address(desk, turned)
@@ -160,16 +161,15 @@ def _saved(desk: _Desk) -> Reply:
     visit = desk.visit
     more = f"{visit.in_language}&saved=1" if visit.in_language else "?saved=1"
     where = f"{visit.root}/preferences/{visit.token}{more}"
-    headers = ((b"location", where.encode("ascii")), (b"cache-control", b"no-store"))
-    return Reply(status=_SEE_OTHER, body=b"", headers=headers, media_type=b"text/plain")
+    return Reply(status=_SEE_OTHER, body=b"", headers=((b"location", where.encode("ascii")),), media_type=b"text/plain")
 
 
-def _read(visit: Visit) -> _Form:
+def _read(fields: Mapping[str, Sequence[str]]) -> _Form:
     def choices(name: str) -> frozenset[Choice]:
-        return frozenset(_choice(value) for value in visit.form.get(name, ()))
+        return frozenset(_choice(value) for value in fields.get(name, ()))
 
     def one(name: str) -> str:
-        return next(iter(visit.form.get(name, ())), "").strip()
+        return next(iter(fields.get(name, ())), "").strip()
 
     return _Form(
         was=choices("was"),
@@ -223,14 +223,16 @@ def _page(pages: Pages, desk: _Desk, *, form: _Form | None = None, fault: str | 
     def as_left(toggle: Toggle) -> Toggle:
         return toggle if form is None or toggle.fixed else msgspec.structs.replace(toggle, on=toggle.choice in form.on)
 
-    whose = "whose_address" if desk.row is None or desk.only else "whose"
+    narrow = desk.row is None or desk.only is not None
+    address = pages.hint(visit, reader.channel, reader.address)
     return pages.page(
         visit,
         "preferences",
         "preferences",
         status=200 if fault is None else 422,
         again=fault is None,
-        whose=pages.text(visit, whose, address=pages.hint(visit, reader.channel, reader.address)),
+        whose=pages.text(visit, "whose_address" if narrow else "whose", address=address),
+        enough=pages.text(visit, "everything_hint_here" if narrow else "everything_hint", address=address),
         saved="saved" in visit.query and form is None,
         fault=fault,
         action=f"{visit.root}/preferences/{visit.token}{visit.in_language}",

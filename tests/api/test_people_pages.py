@@ -124,3 +124,11 @@ def test_what_the_configuration_says_may_be_written_by_language():
     assert [said_in(language, said) for language in ("de", "de-at", "fr")] == ["Bestellungen", "Bestellungen", "Orders"]
     assert said_in("de", "Orders") == "Orders"
     assert said_in("de", {"fr": "Commandes"}) == "Commandes"
+
+
+async def test_a_form_or_a_query_without_end_is_not_read(api: Api):
+    _, choose = paths(api)
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert (await api.client(None).post(choose, content="on=&" * 10_001, headers=headers)).status_code == 413
+    assert (await api.client(None).post("/preferences/x", content="on=&" * 10_001, headers=headers)).status_code == 404
+    assert (await api.client(None).get(f"{choose}?{'a=&' * 10_001}")).status_code == 200

@@ -470,6 +470,8 @@ ops = "x"
         ("[categories.x]\nchannels = []", "categories.x.channels", "empty"),
         ("[categories.Big]\n", "categories.Big", "lower-case"),
         ('secret_key = { env = "NOPE" }', "secret_key", "NOPE"),
+        ('[links]\nold_keys = ["short"]', "links.old_keys[0]", "at least 32"),
+        ("[links]\nunsubscribe_days = 29", "links.unsubscribe_days", "30"),
         ('providers = "x"', "providers", "table"),
         ("[providers]\nx = 1", "providers.x", "table"),
         ("[channels]\nemail = 1", "channels.email", "an object"),

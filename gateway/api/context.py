@@ -25,8 +25,8 @@ from gateway.router.changes import Changes
 from gateway.router.checking import Checking
 from gateway.router.explain import Explaining
 from gateway.router.inbox_tokens import InboxTokens
-from gateway.router.live_inboxes import LiveInboxes
 from gateway.router.links import Links
+from gateway.router.live_inboxes import LiveInboxes
 from gateway.router.people import People
 from gateway.router.preferences import Preferences
 from gateway.router.status import Reports

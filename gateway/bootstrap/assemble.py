@@ -54,8 +54,8 @@ from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.events import EventComposer
 from gateway.router.explain import Explaining
 from gateway.router.inbox_tokens import InboxTokens
-from gateway.router.live_inboxes import LiveInboxes
 from gateway.router.links import Links
+from gateway.router.live_inboxes import LiveInboxes
 from gateway.router.people import People
 from gateway.router.preferences import Preferences
 from gateway.router.providers import Providers

@@ -12,13 +12,12 @@ from typing import Final
 
 import msgspec
 
+from gateway.model.inbox import INBOX
 from gateway.model.preferences import EVERY, NO_CHOICES, Cell, Choice, Source, resolve
 from gateway.model.quiet import QuietHours, zone_of
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, Rules
 from gateway.storage.contract import PreferencesRow
 
-_SILENT: Final = "inbox"
-"""The channel that needs no address: whoever is stored has one."""
 _FIXED: Final = frozenset({Source.LOCK, Source.REQUIRED})
 
 
@@ -71,7 +70,9 @@ def person_sheet(
     rules: Rules, row: PreferencesRow, resolved: Mapping[str, Mapping[str, Cell]], *, only: str | None
 ) -> Sheet:
     """Show a person's settings, on the channels they have addresses on; `only`: on one channel and nothing more."""
-    reached = {one.channel for one in row.user.addresses if one.retired_at is None} | {_SILENT}
+    reached = {one.channel for one in row.user.addresses if one.retired_at is None} | {
+        INBOX
+    }  # whoever is stored has one
     channels = [name for name in rules.channels if name in reached and only in (None, name)]
     sections = tuple(_sections(rules, channels, resolved))
     if only is not None:
@@ -163,7 +164,8 @@ def _toggle(category: str, channel: str, cell: Cell) -> Toggle:
 
 
 def _uses(rule: CategoryRule, channel: str) -> bool:
-    return rule.channels is None or channel in rule.channels
+    """Say whether a category may use a channel; the inbox only where it is named, as with a send."""
+    return channel != INBOX if rule.channels is None else channel in rule.channels
 
 
 def _quiet(rules: Rules, row: PreferencesRow) -> Quiet:

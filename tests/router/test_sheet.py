@@ -152,7 +152,9 @@ def test_an_address_is_shown_what_it_can_leave_and_not_what_needs_a_persons_yes(
     assert [section.category for section in address_sheet(RULES, "sms", ()).sections] == ["news", "codes"]
 
 
-def test_an_inbox_needs_no_address():
-    rules = msgspec.structs.replace(RULES, channels={**RULES.channels, "inbox": RULES.channels["email"]})
+def test_an_inbox_needs_no_address_and_is_shown_where_a_category_names_it():
+    named = msgspec.structs.replace(RULES.categories["news"], channels=("email", "inbox"))
+    rules = msgspec.structs.replace(RULES, categories={**RULES.categories, "news": named})
     one = person_sheet(rules, row({}), Preferences(rules=rules).resolved(row({})), only=None)
+    assert [section.category for section in one.sections if section.toggles[-1].channel == "inbox"] == ["news"]
     assert "inbox" in {toggle.channel for toggle in one.channels}

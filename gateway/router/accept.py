@@ -30,7 +30,7 @@ from gateway.router import answers
 from gateway.router.caller import Caller
 from gateway.router.compose import Addressee
 from gateway.router.dispatch import Callers, Dispatcher
-from gateway.router.plan import Known, Planned, plan
+from gateway.router.plan import Known, Planned, join_of, plan
 from gateway.router.resolve import Resolved, Resolver, named_users, unknown_users
 from gateway.router.rules import Rules
 from gateway.storage.contract import (
@@ -329,7 +329,7 @@ class Accepting:
         notification_id, *delivery_ids = self._ids.many(now, 1 + len(planned))
         who = [_ENCODE(one) for one in resolved.addressees]
         rows = tuple(
-            self._row(id_, one, resolved, who[one.target.position])
+            self._row(id_, one, resolved, who[one.target.position], caller)
             for id_, one in zip(delivery_ids, planned, strict=True)
         )
         ask = resolved.ask
@@ -365,7 +365,7 @@ class Accepting:
         )
         return acceptance, self._answer(caller, resolved, notification, rows)
 
-    def _row(self, id_: UUID, planned: Planned, resolved: Resolved, who: bytes) -> DeliveryRow:
+    def _row(self, id_: UUID, planned: Planned, resolved: Resolved, who: bytes, caller: Caller) -> DeliveryRow:
         target = planned.target
         return DeliveryRow(
             id=id_,
@@ -384,6 +384,7 @@ class Accepting:
             deadline_at=planned.deadline_at,
             on_unknown=planned.on_unknown,
             turn=planned.turn,
+            join=join_of(planned, resolved.ask, caller.project, caller.mode),
         )
 
     def _answer(
@@ -492,6 +493,8 @@ def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
         on_unknown=row.on_unknown,
         notification_created_at=notification.created_at,
         collapse_key=notification.collapse_key,
+        step=None if row.turn is None else row.turn.step,
+        strategy=None if row.turn is None else row.turn.strategy,
     )
 
 

@@ -117,6 +117,9 @@ class Resolver:
                 expires_at=None if request.expires_at is None else int(request.expires_at.timestamp() * 1000),
                 strategy=strategy,
                 escalate_after_ms=escalate_after_ms,
+                files=bool(request.attachments),
+                own_terms=_own_terms(request, channels),
+                digest_key=request.digest_key,
             ),
             template=template,
             targets=targets,
@@ -263,6 +266,13 @@ class Resolver:
             if wanted is not None and wanted not in (rule.sender, *rule.settings.senders):
                 message = "this sender is not among the channel's sender and senders"
                 faults.append(Fault(f"overrides.{channel}.from", Code.NOT_ALLOWED, message))
+
+
+def _own_terms(request: SendRequest, channels: tuple[str, ...]) -> tuple[str, ...]:
+    """List the channels in whose own terms the request says something."""
+    if request.overrides is None:
+        return ()
+    return tuple(channel for channel in channels if getattr(request.overrides, channel, None) is not None)
 
 
 def _escalate_after_ms(

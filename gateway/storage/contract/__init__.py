@@ -5,6 +5,7 @@ here; what stands in which file is the contract's own affair.
 """
 
 from gateway.storage.contract.collapsing import CollapseStore, Latest
+from gateway.storage.contract.digests import DigestItem, DigestStore, Gathered, Gathering
 from gateway.storage.contract.edits import EditedRow, EditRow, EditStore
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
 from gateway.storage.contract.inbox import (
@@ -58,6 +59,7 @@ from gateway.storage.contract.rows import (
     Gone,
     Idempotency,
     InboxRow,
+    Joining,
     KeyReused,
     KeyRow,
     LaneDepth,
@@ -108,6 +110,8 @@ __all__ = [
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
+    "DigestItem",
+    "DigestStore",
     "EditRow",
     "EditStore",
     "EditedRow",
@@ -115,6 +119,8 @@ __all__ = [
     "Erased",
     "EventView",
     "ForUser",
+    "Gathered",
+    "Gathering",
     "Gone",
     "Idempotency",
     "InboxFilter",
@@ -126,6 +132,7 @@ __all__ = [
     "InboxRow",
     "InboxStore",
     "InboxWatch",
+    "Joining",
     "KeyReused",
     "KeyRow",
     "LaneDepth",

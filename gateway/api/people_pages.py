@@ -24,7 +24,7 @@ from gateway.api.operation import Act, AnswerRule, NoQuery, Operation
 from gateway.errors import TOO_LARGE, Problem
 from gateway.observe.masking import STARS, mask_address
 from gateway.router.links import Unusable
-from gateway.router.rules import DEFAULT_CATEGORY
+from gateway.router.rules import DEFAULT_CATEGORY, said_in
 
 FOLDER: Final = Path(__file__).parent / "static" / "people"
 
@@ -191,16 +191,6 @@ def choose_language(wanted: Sequence[str], known: Mapping[str, Any]) -> str:
                 return name
             name = name.rpartition("-")[0]
     return next(iter(known))
-
-
-def said_in(language: str, text: str | Mapping[str, str]) -> str:
-    """Read what the configuration says, perhaps by language."""
-    if isinstance(text, str):
-        return text
-    for name in (language, language.partition("-")[0], "en"):
-        if name in text:
-            return text[name]
-    return next(iter(text.values()), "")
 
 
 def as_words(name: str) -> str:

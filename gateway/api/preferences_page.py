@@ -17,10 +17,11 @@ from msgspec import UNSET, UnsetType
 from gateway.api.context import ApiContext
 from gateway.api.exchange import Call, Reply
 from gateway.api.operation import NoQuery, Operation
-from gateway.api.people_pages import Pages, Visit, operation, read_form, said_in
+from gateway.api.people_pages import Pages, Visit, operation, read_form
 from gateway.model.preferences import EVERY, Choice
 from gateway.model.quiet import QuietHours, read_clock, write_clock
 from gateway.router.links import ChooseLink, Reader, Unusable
+from gateway.router.rules import said_in
 from gateway.router.sheet import (
     Quiet,
     Section,

@@ -57,6 +57,7 @@ from gateway.router.explain import Explaining
 from gateway.router.inbox_tokens import InboxTokens
 from gateway.router.links import Links
 from gateway.router.live_inboxes import LiveInboxes
+from gateway.router.often import NotTooOften
 from gateway.router.people import People
 from gateway.router.preferences import Preferences
 from gateway.router.providers import Providers
@@ -202,6 +203,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         destinations=destinations,
     )
     spending = Spending(store=store, clock=clock, observe=metrics.spending, log=log)
+    often = NotTooOften(store=store, composer=composer, clock=clock, secret=secret)
     deliver = Deliver(
         store=store,
         rules=rules,
@@ -211,6 +213,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         staging=staging,
         consenting=Consenting(store=store, rules=rules, clock=clock),
         spending=spending,
+        often=often,
         simulator=Simulator(store, clock, id_source),
         clock=clock,
         random=random.random,
@@ -294,6 +297,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         composer=composer,
         staging=staging,
         spending=spending,
+        often=often,
         raw=raw,
         segments=_segments(providers),
         clock=clock,

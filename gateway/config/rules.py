@@ -19,6 +19,7 @@ from gateway.config.database_url import split_hosts, with_host
 from gateway.config.settings import (
     CategorySettings,
     ChannelSettings,
+    DigestSettings,
     Environment,
     Otherwise,
     OutboundSettings,
@@ -28,6 +29,7 @@ from gateway.config.settings import (
     Settings,
     StagingSettings,
     TemplateSettings,
+    ThrottleThen,
 )
 from gateway.model import inbox
 from gateway.model.addresses import (
@@ -43,6 +45,8 @@ from gateway.model.addresses import (
 from gateway.model.collect import child, suggestion
 from gateway.model.inbox import INBOX
 from gateway.model.patterns import parse_pattern
+from gateway.model.schedule import Schedule
+from gateway.model.states import Priority, Strategy
 
 Found = Iterator[tuple[str, str]]
 
@@ -295,6 +299,9 @@ def _check_category(name: str, category: CategorySettings, names: Names) -> Foun
     if name == "default" and category.required:
         yield f"{path}.required", "The default category is never required: name the messages that nobody may refuse."
     yield from _check_cells(name, category, names)
+    yield from _check_throttle(category, path)
+    if category.digest is not None:
+        yield from _check_digest(category, category.digest, f"{path}.digest")
     if category.channels is None:
         return
     if not category.channels:
@@ -318,3 +325,34 @@ def _check_cells(name: str, category: CategorySettings, names: Names) -> Found:
             yield child(f"{path}.locked", channel), "The default category is never required, on no channel."
         elif category.unsubscribe:
             yield child(f"{path}.locked", channel), "Cannot be locked on: unsubscribe = true lets people leave it."
+
+
+def _check_throttle(category: CategorySettings, path: str) -> Found:
+    if category.throttle is None:
+        return
+    if category.required or category.priority is Priority.CRITICAL:
+        yield f"{path}.throttle", "A required or critical category is never throttled: nobody may miss its messages."
+    if category.throttle.then is ThrottleThen.DIGEST and category.digest is None:
+        yield f"{path}.throttle.then", "Needs a digest: say when, such as digest = { window_s = 3600 }."
+
+
+def _check_digest(category: CategorySettings, digest: DigestSettings, path: str) -> Found:
+    if (digest.window_s is None) is (digest.schedule is None):
+        yield (
+            path,
+            "Give either window_s or schedule: a digest is sent some time after its first message, or at a time.",
+        )
+    if digest.schedule is not None:
+        try:
+            Schedule.parse(digest.schedule)
+        except ValueError as fault:
+            yield f"{path}.schedule", f"{fault}."
+    if (fault := timezone_fault(digest.timezone)) is not None:
+        yield f"{path}.timezone", fault
+    if category.priority is Priority.CRITICAL:
+        yield path, "A critical category does not wait for a digest."
+    if category.strategy is Strategy.ESCALATE:
+        yield path, "What escalates until somebody notices does not wait for a digest."
+    expires, window = category.expires_after_s, digest.window_s
+    if expires is not None and window is not None and expires <= window:
+        yield f"{path}.window_s", "Must be shorter than expires_after_s, or nothing would ever be sent."

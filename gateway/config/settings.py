@@ -197,9 +197,31 @@ class ChannelSettings(Section, frozen=True, kw_only=True):
 
 
 class DigestSettings(Section, frozen=True, kw_only=True):
-    """Gather what comes within a window into one message."""
+    """Gather what comes within a window, or until a time of day, into one message."""
 
-    window_s: Positive
+    window_s: Positive | None = None
+    """From the first message on."""
+    schedule: str | None = None
+    """Instead: `08:00`, or `mon,thu 08:00`, as the person's own clock shows it."""
+    timezone: str = "UTC"
+    """Whose clock it is where the person's is not known."""
+    most: Annotated[int, Meta(ge=1, le=1000)] = 100
+    """How many of them the message shows, the newest; it says how many more there were."""
+
+
+class ThrottleThen(StrEnum):
+    """What becomes of what is too much for one person."""
+
+    SKIP = "skip"
+    HOLD = "hold"
+    DIGEST = "digest"
+
+
+class ThrottleSettings(Section, frozen=True, kw_only=True):
+    """How much of a category one person gets on one channel, and what becomes of the rest."""
+
+    rate: Rate
+    then: ThrottleThen = ThrottleThen.SKIP
 
 
 class CategorySettings(Section, frozen=True, kw_only=True):
@@ -224,6 +246,7 @@ class CategorySettings(Section, frozen=True, kw_only=True):
     """By channel: allowed or not, whatever people choose."""
     quiet_hours: bool = True
     """Whether quiet hours hold it back."""
+    throttle: ThrottleSettings | None = None
 
 
 class OutboundSettings(Section, frozen=True, kw_only=True):

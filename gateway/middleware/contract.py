@@ -11,15 +11,20 @@ import msgspec
 
 from channels.contract import Message, Outcome
 from gateway.model.states import Status, Why
+from gateway.storage.contract import Joining
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """Not now: due again at `until` (Unix ms). `granted`: the recipient's rate is already paid for that moment."""
+    """Not now: due again at `until` (Unix ms). `granted`: the recipient's rate is already paid for that moment.
+
+    `join` names the digest in which it waits; that one's time stands against `until`.
+    """
 
     until: int
     reason: Why
     detail: str | None = None
     granted: bool = False
+    join: Joining | None = None
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,11 +5,11 @@ channels, and several addresses of one channel are one step together. Owns when 
 needed any more. Refuses to know how chains are stored and who sends.
 
 What counts as success is the question of each strategy. `first_success` asks whether it went out: `sent` once it is
-final, `delivered`, `captured`, and `unknown`, which may have gone out. `escalate` asks whether somebody noticed:
-`delivered` (but for an item in the inbox, which is there at once), any sign of a person (seen, read, opened, clicked,
-acknowledged), and `captured`, since in staging nobody will ever confirm anything and a test should show one message,
-not the whole chain. A `sent` without a receipt and an `unknown` say nothing of that kind, so the next step goes when
-its time comes.
+final, `delivered`, `captured`, `unknown`, which may have gone out, and what another's digest carried. `escalate` asks
+whether somebody noticed: `delivered` (but for an item in the inbox, which is there at once), any sign of a person
+(seen, read, opened, clicked, acknowledged), and `captured`, since in staging nobody will ever confirm anything and a
+test should show one message, not the whole chain. A `sent` without a receipt and an `unknown` say nothing of that kind,
+so the next step goes when its time comes.
 """
 
 from __future__ import annotations
@@ -79,12 +79,17 @@ def succeeded(strategy: Strategy, one: Member) -> bool:
         return True
     if strategy is Strategy.ESCALATE:
         return one.status is Status.CAPTURED or (one.status is Status.DELIVERED and not one.lies)
-    return one.status in _WENT_OUT or (one.status is Status.SENT and one.final)
+    return one.status in _WENT_OUT or (one.status is Status.SENT and one.final) or _gathered(one)
 
 
 def failed(one: Member) -> bool:
     """Say whether a delivery has come to nothing."""
-    return one.status in _FAILED
+    return one.status in _FAILED and not _gathered(one)
+
+
+def _gathered(one: Member) -> bool:
+    """Say whether another delivery's digest carried it."""
+    return one.status is Status.SKIPPED and one.reason == Why.DIGEST
 
 
 def follows(strategy: Strategy, members: Iterable[Member]) -> Follows:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from channels.contract import Content
 from gateway.model.requests import Action, ContentRequest
-from gateway.render import parts
+from gateway.render import digest, parts
 from gateway.render.cache import RenderCache
 from gateway.render.fitting import fitting_faults
 from gateway.render.formats import Refused, babel_locale, time_zone
@@ -298,6 +298,81 @@ class Renderer:
     def for_inbox(self, content: Content) -> Content:
         """Make of what was rendered for the inbox what lies in it: clean HTML and text, and web addresses alone."""
         return inbox_content(content, self._markdown)
+
+    def item(
+        self,
+        *,
+        template: Template,
+        content: ContentRequest | None,
+        channel: str,
+        data: Mapping[str, Any],
+        person: Person,
+        category: str,
+        reference: str | None,
+        created_at: str,
+    ) -> digest.Item:
+        """Say what a message would have said on `channel`, to be one of several in a digest.
+
+        One that cannot be rendered any more keeps its place, with the name of its template.
+        """
+        words: _Words
+        if content is not None:
+            words = _Words(content.title, content.body, content.url)
+        else:
+            scene = self._scene(
+                template=template,
+                channel=channel,
+                person=person,
+                category=category,
+                reference=reference,
+                unsubscribe_url=None,
+                preferences_url=None,
+                data=data,
+            )
+            own, generic = template.face(scene.locale, channel), template.generic(scene.locale)
+            try:
+                words = self._as_words(scene, own, generic, self._headline(scene, own, generic, None))
+            except RenderFailed:
+                words = _Words(template.description or template.key, "")
+        return digest.Item(
+            title=one_line(words.title),
+            body=words.body,
+            url=words.url,
+            data=data,
+            created_at=created_at,
+            reference=reference,
+        )
+
+    def digest(
+        self,
+        *,
+        items: Sequence[digest.Item],
+        count: int,
+        channel: str,
+        person: Person,
+        category: str,
+        described: str,
+        unsubscribe_url: str | None,
+        preferences_url: str | None = None,
+    ) -> Content:
+        """Make one message of several, in the built-in layout. `count` of them there were, the newest are `items`."""
+        template = self._content_template()
+        scene = self._scene(
+            template=template,
+            channel=channel,
+            person=person,
+            category=category,
+            reference=None,
+            unsubscribe_url=unsubscribe_url,
+            preferences_url=preferences_url,
+            data=None,
+        )
+        own: Mapping[str, str] = scene.values["words"]
+        title, body = digest.title_of(own, described, count), digest.body_of(own, channel, items, count)
+        if channel == "sms":  # it has no place for a title
+            body = f"{escape_markdown(title)}\n\n{body}"
+        shown = self._show(scene, _Words(title, body), None)
+        return msgspec.structs.replace(shown, data={**shown.data, **digest.data_of(channel, items, count)})
 
     def _scene(
         self,

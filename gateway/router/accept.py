@@ -30,7 +30,7 @@ from gateway.router import answers
 from gateway.router.caller import Caller
 from gateway.router.compose import Addressee
 from gateway.router.dispatch import Callers, Dispatcher
-from gateway.router.plan import Known, Planned, plan
+from gateway.router.plan import Ask, Known, Planned, join_of, plan
 from gateway.router.resolve import Reached, Resolved, Resolver, named_users, unknown_users
 from gateway.router.rules import Rules
 from gateway.storage.contract import (
@@ -42,6 +42,7 @@ from gateway.storage.contract import (
     Expansion,
     Gone,
     Idempotency,
+    Joining,
     KeyReused,
     NotificationRow,
     OptOut,
@@ -331,13 +332,20 @@ class Accepting:
         now: int,
     ) -> tuple[Acceptance, bytes]:
         request, resolved = asked.request, asked.resolved
+        ask = resolved.ask
         notification_id, *delivery_ids = self._ids.many(now, 1 + len(planned))
         who = [_ENCODE(one) for one in resolved.addressees]
         rows = tuple(
-            delivery_row(id_, one, resolved.ask.priority, one.target.position, who[one.target.position])
+            delivery_row(
+                id_,
+                one,
+                ask,
+                position=one.target.position,
+                who=who[one.target.position],
+                join=join_of(one, ask, caller.project, caller.mode),
+            )
             for id_, one in zip(delivery_ids, planned, strict=True)
         )
-        ask = resolved.ask
         notification = NotificationRow(
             id=notification_id,
             project=caller.project,
@@ -410,13 +418,15 @@ class Accepting:
         )
 
 
-def delivery_row(id_: UUID, planned: Planned, priority: Priority, position: int, who: bytes) -> DeliveryRow:
-    """Make what is stored of a planned target; `who` is its addressee as JSON."""
+def delivery_row(
+    id_: UUID, planned: Planned, ask: Ask, *, position: int, who: bytes, join: Joining | None
+) -> DeliveryRow:
+    """Make what is stored of a planned target; `who` is its addressee as JSON, `join` the digest it waits in."""
     target = planned.target
     return DeliveryRow(
         id=id_,
         channel=target.channel,
-        lane=lane_of(target.channel, priority),
+        lane=lane_of(target.channel, ask.priority),
         position=position,
         address=target.address,
         user_id=target.user_id,
@@ -430,6 +440,7 @@ def delivery_row(id_: UUID, planned: Planned, priority: Priority, position: int,
         deadline_at=planned.deadline_at,
         on_unknown=planned.on_unknown,
         turn=planned.turn,
+        join=join,
     )
 
 
@@ -513,6 +524,8 @@ def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
         on_unknown=row.on_unknown,
         notification_created_at=notification.created_at,
         collapse_key=notification.collapse_key,
+        step=None if row.turn is None else row.turn.step,
+        strategy=None if row.turn is None else row.turn.strategy,
     )
 
 

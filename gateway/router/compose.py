@@ -17,14 +17,19 @@ from channels.contract import Attachment, Content, Message
 from gateway.model import ids
 from gateway.model.inbox import INBOX
 from gateway.model.requests import ContentRequest, EmailOverrides
+from gateway.render.digest import Item
 from gateway.render.renderer import Person, Renderer
 from gateway.render.source import decode as decode_template
 from gateway.render.template import Template
-from gateway.router.rules import CategoryRule, Rules
-from gateway.storage.contract import AttachmentRow, Claimed, Store
+from gateway.router.answers import utc
+from gateway.router.rules import CategoryRule, Rules, said_in
+from gateway.storage.contract import AttachmentRow, Claimed, DigestItem, Gathered, Store
 
 CONTENT_KEY: Final = "_content"
 """The key under which the layouts of `content` requests are pinned, as if they were a template."""
+
+
+_SEVERAL: Final = 2
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +43,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     collapse_key: str | None = None
     send_at: datetime | None = None
     expires_at: datetime | None = None
+    digest_key: str | None = None
 
 
 class Addressee(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,6 +70,9 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     deadline_at: int
     attachments: tuple[AttachmentRow, ...] = ()
+    items: tuple[Item, ...] = ()
+    """The messages that it carries, itself included, where it is a digest: the newest of `count`."""
+    count: int = 1
 
 
 class MessageLinks(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +125,38 @@ class Composer:
             attachments=files,
         )
 
+    def request(self, claim: Claimed) -> Stored:
+        """Read what was asked for."""
+        return self._requests.get(claim.notification_id, claim.request)
+
+    def addressee(self, claim: Claimed) -> Addressee:
+        """Read whom it is for."""
+        return self._addressees.decode(claim.recipient)
+
+    async def gathered(self, subject: Subject, found: Gathered) -> Subject:
+        """Make one message's subject that of a digest. What retention has taken, or no template knows, is left out."""
+        made = [await self._item(subject, one) for one in found.items]
+        return msgspec.structs.replace(subject, items=tuple(one for one in made if one is not None), count=found.count)
+
+    async def _item(self, subject: Subject, one: DigestItem) -> Item | None:
+        try:
+            template = await self.template(one.template_version or "")
+        except LookupError:
+            return None
+        if one.request is None:
+            return None
+        request, who = self._requests.get(one.notification_id, one.request), self._addressees.decode(one.recipient)
+        return self._renderer.item(
+            template=template,
+            content=request.content,
+            channel=subject.channel,
+            data=_merged(request.data, who.data),
+            person=Person(name=who.name, locale=who.locale, timezone=who.timezone),
+            category=subject.category.name,
+            reference=one.reference,
+            created_at=utc(one.created_at),
+        )
+
     async def template(self, version: str) -> Template:
         """Find a pinned version in memory or in the store; raises `LookupError` when neither has it."""
         found = self._renderer.find(version)
@@ -140,7 +181,7 @@ class Composer:
         own = _own_terms(subject)
         email = msgspec.convert(own, EmailOverrides) if subject.channel == "email" and own else None
         links = self._links_in(subject, links_for)
-        content = self._renderer.render(
+        content = self._digest(subject, links) or self._renderer.render(
             template=subject.template,
             content=subject.request.content,
             channel=subject.channel,
@@ -190,6 +231,22 @@ class Composer:
             subject = msgspec.structs.replace(subject, address=links_for, addressee=nobody)
         return self._links(subject)
 
+    def _digest(self, subject: Subject, links: MessageLinks | None) -> Content | None:
+        """Render several messages as one; `None` where it is only itself."""
+        who, category = subject.addressee, subject.category
+        if len(subject.items) < _SEVERAL:
+            return None
+        return self._renderer.digest(
+            items=subject.items,
+            count=subject.count,
+            channel=subject.channel,
+            person=Person(name=who.name, locale=who.locale, timezone=who.timezone),
+            category=category.name,
+            described=said_in(who.locale or "", category.settings.description),
+            unsubscribe_url=None if links is None else links.unsubscribe,
+            preferences_url=None if links is None else links.preferences,
+        )
+
 
 def shown_until(subject: Subject) -> int | None:
     """Say after which moment (Unix ms) a message means nothing any more, as its request or its category says."""
@@ -213,7 +270,10 @@ def _options(subject: Subject, own: dict[str, Any]) -> dict[str, Any]:
     """Make one message's options of its channel's own terms: a copy, as the terms are shared by all recipients."""
     if subject.channel == "email":
         return {}  # e-mail's have types and are read by name
-    return {"collapse_key": subject.request.collapse_key, **own} if subject.request.collapse_key else dict(own)
+    alone = len(subject.items) < _SEVERAL  # a digest replaces nothing that one of its messages would have replaced
+    return (
+        {"collapse_key": subject.request.collapse_key, **own} if subject.request.collapse_key and alone else dict(own)
+    )
 
 
 def _mail_terms(email: EmailOverrides) -> dict[str, Any]:

@@ -35,12 +35,13 @@ from gateway.router.batches import Batches
 from gateway.router.compose import Composer, Subject, shown_until
 from gateway.router.consenting import FRESH_MS, Consenting
 from gateway.router.events import EventComposer, Outgoing, endpoint_of
+from gateway.router.often import NotTooOften
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import DEFAULT_CATEGORY, CategoryRule, ChannelRule, Rules
 from gateway.router.settle import Done, SenderStop
 from gateway.router.spending import Spending
 from gateway.router.standing import word_of
-from gateway.storage.contract import AttemptRow, Claimed, Latest, Reservation, Spend, Store, StoreUnavailable
+from gateway.storage.contract import AttemptRow, Claimed, Gathered, Latest, Reservation, Spend, Store, StoreUnavailable
 
 LOST: Final = "the worker that held this delivery was lost"
 UNSURE: Final = "an earlier attempt's answer was lost, and no later one succeeded"
@@ -67,6 +68,10 @@ class Envelope:
     subject: Subject | None = None
     event: Outgoing | None = None
     """What is sent in place of a rendered message, if this carries one of our events."""
+    gathered: Gathered | None = None
+    """The digest that it carries."""
+    counted: bool = False
+    """Its category's throttle has counted it."""
     attempts: list[AttemptRow] = field(default_factory=list[AttemptRow])
     notes: list[str] = field(default_factory=list[str])
     on_wire: bool = False
@@ -127,6 +132,7 @@ class Deliver:
         staging: Staging,
         consenting: Consenting,
         spending: Spending,
+        often: NotTooOften,
         simulator: Sender,
         clock: Callable[[], int],
         random: Callable[[], float],
@@ -143,6 +149,7 @@ class Deliver:
         self._staging = staging
         self._consenting = consenting
         self._spending = spending
+        self._not_too_often = often
         self._simulator = simulator
         self._clock = clock
         self._random = random
@@ -153,7 +160,7 @@ class Deliver:
         self._retries = {rule.name: RetryRules.of(rule.retry) for rule in (*rules.channels.values(), rules.events)}
         by_provider = [self._door, self._pace, self._render, self._unstopped, self._spend, self._allow]
         self._provider = onion(by_provider, self._send)
-        layers = [self._retry, self._consent, self._collapse, self._in_use, self._recipient_rate]
+        layers = [self._retry, self._consent, self._collapse, self._often, self._in_use, self._recipient_rate]
         self._onion = onion(layers, self._in_turn)
 
     def envelope(self, claim: Claimed, *, lease_until: Callable[[], int], checked_at: int = 0) -> Envelope:
@@ -173,7 +180,7 @@ class Deliver:
         )
 
     async def deliver(self, envelope: Envelope) -> Done:
-        """Take one delivery through the onion. Raises `Abandoned`; every other failure is a verdict."""
+        """Take one delivery through the onion. Raises `Abandoned` and `Taken`; every other failure is a verdict."""
         try:
             verdict = await self._onion(envelope)
         finally:
@@ -188,6 +195,7 @@ class Deliver:
             notes=tuple(envelope.notes),
             stops=tuple(envelope.stops),
             redirected=envelope.redirected,
+            counted=envelope.counted,
         )
 
     # --- the layers, outermost first ---
@@ -281,6 +289,16 @@ class Deliver:
         if newer and not claim.lost and not claim.unsure:
             return Dropped(status=Status.SKIPPED, reason=Why.COLLAPSED, detail="replaced by a newer one")
         return await proceed(envelope)
+
+    async def _often(self, envelope: Envelope, proceed: Next) -> Verdict:
+        """Ask the category's throttle, and whether the message goes together with others."""
+        claim = envelope.claim
+        if envelope.is_event:
+            return await proceed(envelope)
+        first = not (envelope.tries or claim.unsure)
+        decided = await self._not_too_often.ask(claim, envelope.category, first=first, simulated=envelope.simulated)
+        envelope.counted, envelope.gathered = decided.counted, decided.gathered
+        return decided.verdict or await proceed(envelope)
 
     async def _recipient_rate(self, envelope: Envelope, proceed: Next) -> Verdict:
         claim = envelope.claim
@@ -385,7 +403,11 @@ class Deliver:
     async def _render(self, envelope: Envelope, proceed: Next) -> Verdict:
         if envelope.subject is None and not envelope.is_event:
             try:
-                envelope.subject = await self._composer.subject(envelope.claim, envelope.category)
+                subject = await self._composer.subject(envelope.claim, envelope.category)
+                gathered = envelope.gathered
+                if gathered is not None and gathered.items:
+                    subject = await self._composer.gathered(subject, gathered)
+                envelope.subject = subject
             except LookupError as error:
                 return Dropped(status=Status.FAILED, reason=Why.TEMPLATE_ERROR, detail=str(error))
             except StoreUnavailable:

@@ -25,6 +25,7 @@ from gateway.model import ids
 from gateway.model.ids import IdSource
 from gateway.model.states import Mode, Priority, lane_of
 from gateway.router.deliver import Abandoned, Deliver
+from gateway.router.often import Taken
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import Rules
 from gateway.router.settle import Done, settle
@@ -354,6 +355,8 @@ class Dispatcher:
         envelope = self._deliver.envelope(claim, lease_until=lambda: hand.until, checked_at=checked_at)
         try:
             done = await self._deliver.deliver(envelope)
+        except Taken:
+            return  # its lease went over to the delivery that carries it
         except asyncio.CancelledError:
             if not envelope.on_wire:
                 await self._give_back([(claim.id, claim.token)])

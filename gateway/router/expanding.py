@@ -25,7 +25,7 @@ from gateway.model.states import Priority, Strategy
 from gateway.model.turns import NEVER
 from gateway.router.accept import Accepting, delivery_row
 from gateway.router.dispatch import MANY_CALLERS, Callers, Dispatcher
-from gateway.router.plan import Ask, expiry, plan
+from gateway.router.plan import Ask, expiry, join_of, plan
 from gateway.router.resolve import Reached, Resolver
 from gateway.router.rules import DEFAULT_CATEGORY, Rules
 from gateway.storage.contract import (
@@ -195,7 +195,9 @@ class Expander:
         rows: list[DeliveryRow] = []
         for count, (id_, one) in enumerate(zip(self._ids.many(now, len(planned)), planned, strict=True), 1):
             place = one.target.position
-            rows.append(delivery_row(id_, one, known.ask.priority, held.expansion.position + place, who[place]))
+            join = join_of(one, known.ask, about.project, about.mode)
+            position = held.expansion.position + place
+            rows.append(delivery_row(id_, one, known.ask, position=position, who=who[place], join=join))
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
         return rows

@@ -13,6 +13,7 @@ import msgspec
 
 from channels.contract import Message
 from gateway.middleware import rate_limit
+from gateway.middleware.contract import Dropped, Held
 from gateway.middleware.staging import Allowed, Capture, Redirect, Skip, Staging, redirected, without_copies
 from gateway.model import inbox
 from gateway.model.inbox import INBOX
@@ -26,6 +27,7 @@ from gateway.router.accept import Accepting
 from gateway.router.caller import Caller
 from gateway.router.compose import Composer, Stored, Subject
 from gateway.router.deliver import dropped_note
+from gateway.router.often import NotTooOften
 from gateway.router.plan import Planned, RuleNote, notes, plan
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Reached, Resolved, Resolver
@@ -115,6 +117,7 @@ class Explaining:
         composer: Composer,
         staging: Staging,
         spending: Spending,
+        often: NotTooOften,
         raw: Callable[[Message], bytes],
         segments: Callable[[Message], int | None],
         clock: Callable[[], int],
@@ -128,6 +131,7 @@ class Explaining:
         self._composer = composer
         self._staging = staging
         self._spending = spending
+        self._not_too_often = often
         self._raw = raw
         self._segments = segments
         self._clock = clock
@@ -188,6 +192,7 @@ class Explaining:
         found = _Findings(decision="skip", reason=planned.reason)
         if planned.status in (Status.QUEUED, Status.HELD) and planned.target.address is not None:
             found = _Findings(decision="send")
+            await self._often(found, resolved, planned, caller, rules, now)
             await self._rate(found, planned, rules, now)
             self._render(found, request, resolved, planned, rules, now)
             self._stage(found, caller, planned, rules)
@@ -215,6 +220,20 @@ class Explaining:
             size_bytes=None if found.message is None else len(self._raw(found.message)),
             segments=msgspec.UNSET if segments is None else segments,
         )
+
+    async def _often(
+        self, found: _Findings, resolved: Resolved, planned: Planned, caller: Caller, rules: list[RuleNote], now: int
+    ) -> None:
+        """Ask the category's throttle and digest."""
+        notes_, waits = await self._not_too_often.explain(planned, resolved.ask, caller.project, caller.mode, now)
+        rules.extend(notes_)
+        match waits:
+            case Held():
+                found.decision, found.reason, found.until = "hold", waits.reason, waits.until
+            case Dropped():
+                found.decision, found.reason = "skip", waits.reason
+            case None:
+                pass
 
     async def _rate(self, found: _Findings, planned: Planned, rules: list[RuleNote], now: int) -> None:
         target = planned.target
@@ -286,7 +305,7 @@ class Explaining:
             rules.append(RuleNote("render", "pass", resolved.template.version))
 
     def _stage(self, found: _Findings, caller: Caller, planned: Planned, rules: list[RuleNote]) -> None:
-        if planned.target.simulated or found.message is None or found.subject is None:
+        if planned.target.simulated or found.decision == "skip" or found.message is None or found.subject is None:
             return
         message = found.message
         decision = self._staging.decide(

@@ -12,14 +12,15 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.middleware import often
 from gateway.middleware.consent import decide as decide_consent
 from gateway.middleware.contract import Dropped, Held
 from gateway.model.inbox import INBOX
 from gateway.model.preferences import NO_CHOICES, Cell, Choices, resolve, words
-from gateway.model.states import WAITING, OnUnknown, Priority, Status, Strategy, Why
+from gateway.model.states import WAITING, Mode, OnUnknown, Priority, Status, Strategy, Why
 from gateway.model.turns import NEVER
 from gateway.router.rules import CategoryRule, Rules
-from gateway.storage.contract import ForUser, OptOut, SuppressionRow, Turn
+from gateway.storage.contract import ForUser, Joining, OptOut, SuppressionRow, Turn
 
 
 class Target(ForUser, frozen=True, kw_only=True):
@@ -48,6 +49,10 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None
     strategy: Strategy = Strategy.ALL
     escalate_after_ms: int | None = None
+    files: bool = False
+    own_terms: Collection[str] = ()
+    """The channels in whose terms it says something: such a message is never put into a digest."""
+    digest_key: str | None = None
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,13 +111,26 @@ def plan(ask: Ask, targets: Sequence[Target], known: Known, rules: Rules, now: i
     return planned if ask.strategy is Strategy.ALL else _in_turn(ask, planned, rules, now)
 
 
-def deadline(ask: Ask, channel: str, rules: Rules, now: int, *, held_until: int = 0) -> int:
+def deadline(ask: Ask, target: Target, rules: Rules, now: int, *, held_until: int = 0) -> int:
     """Say after which moment (Unix ms) a delivery is not tried any more.
 
     The earliest of the request's `expires_at`, the category's `expires_after_s`, and the channel's retry budget, which
-    begins when the delivery may first be tried: not before `held_until`.
+    begins when the delivery may first be tried: not before `held_until`, and not while a digest or a throttle can hold
+    it back.
     """
-    return min(max(_start(ask, now), held_until) + _budget(channel, rules), _limit(ask, now))
+    start = often.waits_until(ask.category.settings, target.timezone, max(_start(ask, now), held_until))
+    return min(start + _budget(target.channel, rules), _limit(ask, now))
+
+
+def alone_because(ask: Ask, channel: str, step: int) -> str | None:
+    """Say why a message is not put into a digest; `None` where it may be."""
+    return often.alone_because(
+        strategy=ask.strategy,
+        step=step,
+        priority=ask.priority,
+        own_terms=channel in ask.own_terms,
+        files=ask.files,
+    )
 
 
 def expiry(ask: Ask, accepted_at: int) -> int | None:
@@ -197,14 +215,14 @@ def _judgements(
     for target in targets:
         if target.address is None:
             verdict = Dropped(status=Status.SKIPPED, reason=Why.NO_ADDRESS, detail=f"no address for {target.channel}")
-            yield _Judged(verdict, deadline(ask, target.channel, rules, now))
+            yield _Judged(verdict, deadline(ask, target, rules, now))
             continue
         twin = (target.channel, target.key, target.twin)
         if twin in seen or (target.channel, target.key) in known.planned:
             verdict = Dropped(
                 status=Status.SKIPPED, reason=Why.NOT_NEEDED, detail="the same address is in this request"
             )
-            yield _Judged(verdict, deadline(ask, target.channel, rules, now))
+            yield _Judged(verdict, deadline(ask, target, rules, now))
             continue
         seen.add(twin)
         yield _judged(ask, target, known, rules, now)
@@ -219,7 +237,7 @@ def _judged(ask: Ask, target: Target, known: Known, rules: Rules, now: int) -> _
     heeds = category.settings.quiet_hours
     hours = rules.quiet.hours_for(choices, channel=target.channel, priority=ask.priority, heeds=heeds)
     quiet = rules.quiet.until(hours, target.timezone, _start(ask, now))
-    until = deadline(ask, target.channel, rules, now, held_until=0 if quiet is None else quiet.until)
+    until = deadline(ask, target, rules, now, held_until=0 if quiet is None else quiet.until)
     verdict = decide_consent(
         suppression=None if target.simulated else known.suppressions.get((target.channel, target.key)),
         cell=cell,
@@ -240,6 +258,8 @@ def _planned(ask: Ask, target: Target, rules: Rules, judged: _Judged, now: int) 
         status, reason, detail = verdict.status, verdict.reason, verdict.detail
     elif ask.send_at is not None and ask.send_at > now:
         status, reason, due_at = Status.HELD, Why.SCHEDULED, ask.send_at
+    elif (due := _gathered_until(ask, target, now)) is not None:
+        status, reason, detail, due_at = Status.HELD, Why.DIGEST, "gathered into one message", due
     return Planned(
         target=target,
         status=status,
@@ -250,6 +270,34 @@ def _planned(ask: Ask, target: Target, rules: Rules, judged: _Judged, now: int) 
         on_unknown=on_unknown,
         cell=cell,
         quiet=quiet,
+    )
+
+
+def _gathered_until(ask: Ask, target: Target, now: int) -> int | None:
+    """Say when the digest in which a message waits would be sent if it were its first; `None` where it does not."""
+    settings = ask.category.settings
+    if settings.digest is None or not often.gathers_all(settings) or alone_because(ask, target.channel, 0) is not None:
+        return None
+    return often.digest_due(settings.digest, target.timezone, now)
+
+
+def join_of(planned: Planned, ask: Ask, project: str, mode: Mode) -> Joining | None:
+    """Say which digest a planned delivery waits in."""
+    if planned.reason is not Why.DIGEST or planned.status is not Status.HELD:
+        return None
+    return Joining(name=digest_name(planned.target, ask, project, mode), due_at=planned.due_at)
+
+
+def digest_name(target: Target, ask: Ask, project: str, mode: Mode) -> str:
+    """Name the digest that a target's message belongs in."""
+    return often.digest_name(
+        project=project,
+        mode=mode,
+        category=ask.category.name,
+        channel=target.channel,
+        user=target.user_id,
+        address=target.key,
+        digest_key=ask.digest_key,
     )
 
 

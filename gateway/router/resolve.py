@@ -297,7 +297,18 @@ def _ask(request: SendRequest, category: CategoryRule | None, faults: list[Fault
         expires_at=None if request.expires_at is None else int(request.expires_at.timestamp() * 1000),
         strategy=strategy,
         escalate_after_ms=escalate_after_ms,
+        files=bool(request.attachments),
+        own_terms=_own_terms(request),
+        digest_key=request.digest_key,
     )
+
+
+def _own_terms(request: SendRequest) -> tuple[str, ...]:
+    """List the channels in whose own terms the request says something."""
+    own = request.overrides
+    if own is None:
+        return ()
+    return tuple(name for name in own.__struct_fields__ if getattr(own, name) is not None)
 
 
 def _escalate_after_ms(

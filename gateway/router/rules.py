@@ -122,6 +122,16 @@ def _events(settings: Settings) -> ChannelRule:
     )
 
 
+def said_in(language: str, text: str | Mapping[str, str]) -> str:
+    """Read what the configuration says, perhaps by language."""
+    if isinstance(text, str):
+        return text
+    for name in (language, language.partition("-")[0], "en"):
+        if name in text:
+            return text[name]
+    return next(iter(text.values()), "")
+
+
 def _channel(name: str, settings: Settings) -> ChannelRule:
     configured = settings.channels.get(name, ChannelSettings())
     return ChannelRule(

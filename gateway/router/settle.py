@@ -24,6 +24,7 @@ from gateway.storage.contract import (
     Claimed,
     EndpointReport,
     InboxRow,
+    Joining,
     Settlement,
     ShownRow,
     SuppressionRow,
@@ -50,7 +51,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
     `provider` is the last one tried; `receipts` says whether it reports arrival later, `shows` whether it could replace
     this message by a newer one; `stops` are the senders that the recipient turned out to have stopped; `redirected`,
-    that it went to another address than the recipient's own, of which whatever was said says nothing.
+    that it went to another address than the recipient's own, of which whatever was said says nothing; `counted`,
+    that its category's throttle has counted it.
     """
 
     verdict: Verdict
@@ -61,6 +63,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     stops: tuple[SenderStop, ...] = ()
     redirected: bool = False
+    counted: bool = False
 
 
 def settle(  # noqa: PLR0911 - one for each kind of verdict
@@ -107,6 +110,7 @@ def settle(  # noqa: PLR0911 - one for each kind of verdict
                 final=False,
                 due_at=verdict.until,
                 granted=verdict.granted,
+                join=verdict.join,
             )
         case Dropped():
             return _settlement(
@@ -161,6 +165,7 @@ def _settlement(
     suppress: SuppressionRow | None = None,
     shown: ShownRow | None = None,
     inbox: InboxRow | None = None,
+    join: Joining | None = None,
 ) -> Settlement:
     return Settlement(
         id=claim.id,
@@ -173,6 +178,9 @@ def _settlement(
         provider_id=provider_id,
         due_at=now if due_at is None else due_at,
         granted=granted or claim.granted,
+        counted=done.counted or claim.counted,
+        digest_id=claim.digest_id,
+        join=join,
         unsure=claim.unsure or any(one.outcome == "unknown" for one in done.attempts),
         attempts=done.attempts,
         captured=captured,

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, NotificationStatus
-from gateway.storage import collapsing, ledger, suppressions, topics, turns
+from gateway.storage import collapsing, digests, ledger, suppressions, topics, turns
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import (
     Acceptance,
@@ -190,6 +190,7 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
     """Store a batch; a key used before, in the database or earlier in the batch, stores nothing."""
     results = _judged(conn, acceptances, books)
     new = [acceptance for acceptance, result in zip(acceptances, results, strict=True) if isinstance(result, Stored)]
+    new = gathered(conn, new, books)
     notifications: list[Values] = []
     requests: list[Values] = []
     tags: list[Values] = []
@@ -218,6 +219,28 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
         ledger.record(conn, books, collapsed)
     ledger.record_planned(conn, books, entries, done)
     return results
+
+
+def gathered(conn: Connection, new: list[Acceptance], books: Books) -> list[Acceptance]:
+    """Put what waits in a digest into it, and say when it is due. Costs nothing where nothing does."""
+    asked = [
+        digests.Asking(row.id, row.join, one.notification.created_at)
+        for one in new
+        for row in one.deliveries
+        if row.join is not None
+    ]
+    if not asked:
+        return new
+    due = digests.join(conn, asked, books=books)
+    return [
+        msgspec.structs.replace(
+            one,
+            deliveries=tuple(
+                msgspec.structs.replace(row, due_at=due.get(row.id, row.due_at)) for row in one.deliveries
+            ),
+        )
+        for one in new
+    ]
 
 
 def recall(
@@ -249,7 +272,10 @@ def add_deliveries(
         for id_, project, category in run(conn, _REOPEN, opened)
         for row in rows[uuid_of(id_)]
     ]
-    ledger.record_planned(conn, books, insert_deliveries(conn, placed), [])
+    entries = insert_deliveries(conn, placed)
+    retried = {row.id: row.retry_of for added in rows.values() for row in added if row.retry_of is not None}
+    digests.rejoin(conn, retried, now, books=books)
+    ledger.record_planned(conn, books, entries, [])
 
 
 def insert_deliveries(conn: Connection, placed: Sequence[Placed]) -> list[ledger.Entry]:

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from gateway.model.states import NotificationStatus, Status, Why
-from gateway.storage import ledger, topics
+from gateway.storage import digests, ledger, topics
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, run, uuid_of
 from gateway.storage.contract import Cancelled
 from gateway.storage.ledger import Books
@@ -86,11 +86,17 @@ def end(
     *,
     details: Mapping[UUID, str] | None = None,
 ) -> None:
-    """End waiting deliveries by rule: out of the queue, final."""
+    """End waiting deliveries by rule: out of the queue, final. The digest that one of them carries goes to another."""
     words = details or {}
-    ordered = sorted(deliveries)
-    run(conn, _LEAVE_QUEUE, [(id_,) for id_ in ordered])
-    run(conn, _END, [(id_, status, why, words.get(id_), now) for id_ in ordered])
+    end_each(conn, [(id_, status, why, words.get(id_), now) for id_ in deliveries])
+    digests.free(conn, deliveries, now)
+
+
+def end_each(conn: Connection, ending: Sequence[tuple[UUID, Status, str | None, str | None, int]]) -> None:
+    """End waiting deliveries, each with its own (id, status, reason, detail, time)."""
+    ordered = sorted(ending)
+    run(conn, _LEAVE_QUEUE, [(one[0],) for one in ordered])
+    run(conn, _END, ordered)
 
 
 def _close(

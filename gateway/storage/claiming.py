@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from gateway.model.states import Mode, OnUnknown, Status
+from gateway.model.states import Mode, OnUnknown, Status, Strategy
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, run, uuid_of
 from gateway.storage.contract import AttachmentRow, Claimed, Lease
 
@@ -22,7 +22,7 @@ _PICK_POSTGRES: Final = Batch(
     """
     , picked AS MATERIALIZED (
         SELECT q.* FROM v CROSS JOIN LATERAL (
-            SELECT delivery_id, lane, due_at, leased_by, token, attempts, losses, granted, unsure
+            SELECT delivery_id, lane, due_at, leased_by, token, attempts, losses, granted, unsure, counted
             FROM queue
             WHERE queue.lane = v.lane AND queue.due_at <= v.now
             ORDER BY due_at, delivery_id
@@ -49,11 +49,13 @@ _LOAD: Final = Batch(
     """
     SELECT d.id, d.notification_id, n.project, n.mode, d.channel, d.lane, n.category, n.template_key,
            n.template_version, n.reference, r.request, n.has_attachments, d.address, d.user_id, d.recipient, d.status,
-           d.created_at, d.due_at, d.deadline_at, d.on_unknown, n.created_at, d.address_id, n.collapse_key
+           d.created_at, d.due_at, d.deadline_at, d.on_unknown, n.created_at, d.address_id, n.collapse_key,
+           i.digest_id, d.step, d.strategy
     FROM v
     JOIN deliveries AS d ON d.id = v.id
     JOIN notifications AS n ON n.id = d.notification_id
     LEFT JOIN requests AS r ON r.notification_id = d.notification_id
+    LEFT JOIN digest_items AS i ON i.delivery_id = d.id
     """,
     columns(id=Kind.ID),
 )
@@ -166,7 +168,7 @@ def _pick_sqlite(lanes: int) -> Query:
     """SQLite knows no lateral join: one walk of the index per lane, in one statement."""
     walk = """
         SELECT * FROM (
-            SELECT delivery_id, lane, due_at, leased_by, token, attempts, losses, granted, unsure
+            SELECT delivery_id, lane, due_at, leased_by, token, attempts, losses, granted, unsure, counted
             FROM queue
             WHERE lane = ${} AND due_at <= ${}
             ORDER BY due_at, delivery_id
@@ -216,4 +218,8 @@ def _claimed(queued: Values, row: Sequence[Any]) -> Claimed:
         notification_created_at=row[20],
         address_id=None if row[21] is None else uuid_of(row[21]),
         collapse_key=row[22],
+        digest_id=None if row[23] is None else uuid_of(row[23]),
+        counted=bool(queued[9]),
+        step=row[24],
+        strategy=None if row[25] is None else Strategy(row[25]),
     )

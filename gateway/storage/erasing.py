@@ -149,6 +149,28 @@ PLACES: Final = (
         Batch("DELETE FROM collapsing WHERE delivery_id IN (SELECT id FROM v) RETURNING place", _DELIVERY),
     ),
     Place(
+        "digests",
+        ("key",),
+        By.DELIVERY,
+        Batch(
+            """
+            UPDATE digests SET key = NULL
+            WHERE id IN (SELECT i.digest_id FROM v JOIN digest_items AS i ON i.delivery_id = v.id) RETURNING id
+            """,
+            _DELIVERY,
+        ),
+    ),
+    Place(
+        "digest_items",
+        ("key",),
+        By.DELIVERY,
+        Batch(
+            "UPDATE digest_items SET key = v.object FROM v WHERE digest_items.delivery_id = v.id"
+            " RETURNING digest_items.delivery_id",
+            _DELIVERY,
+        ),
+    ),
+    Place(
         "requests",
         ("request",),
         By.ALONE,
@@ -291,11 +313,13 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "subscriptions": ("created_at",),
     "expansions": ("notification_id", "topics", "place", "position", "rank", "due_at", "leased_by", "token"),
+    "digests": ("id", "opened_at", "due_at", "carrier_id"),
+    "digest_items": ("delivery_id", "digest_id"),
     "turns": ("delivery_id", "budget_ms", "look_at"),
     "collapsing": ("delivery_id", "replaced_id", "shown_by", "shown_id"),
     "queue": (
         *("delivery_id", "lane", "due_at", "deadline_at", "leased_by", "token", "attempts", "losses", "granted"),
-        "unsure",
+        *("unsure", "counted"),
     ),
     "attempts": ("delivery_id", "number", "provider", "started_at", "took_ms", "outcome", "reason", "provider_id"),
     "events": ("notification_id", "id", "delivery_id", "type", "at", "status", "reason"),

@@ -61,9 +61,9 @@ def expand(conn: Connection, part: Slice, *, books: Books) -> bool:
     if not ask(conn, _HOLD, about.id, part.token):
         return False
     rows = _not_replaced(conn, part, _still_there(conn, part.deliveries))
-    placed = [accepting.Placed(row, about.id, about.project, about.category, part.now) for row in rows]
+    [accepted] = accepting.gathered(conn, [Acceptance(notification=about, deliveries=tuple(rows))], books)
+    placed = [accepting.Placed(row, about.id, about.project, about.category, part.now) for row in accepted.deliveries]
     entries = accepting.insert_deliveries(conn, placed)
-    accepted = Acceptance(notification=about, deliveries=tuple(rows))
     ledger.record(conn, books, collapsing.replace(conn, [accepted], part.now))
     if part.finished:
         topics.stop(conn, about.id)

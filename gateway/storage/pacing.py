@@ -53,11 +53,13 @@ def reserve(conn: Connection, reservations: Sequence[Reservation]) -> list[int]:
     for asked in reservations:
         ring = rings.setdefault(asked.key, [])
         moment = next_moment(ring, asked)
+        granted.append(moment)
+        windows[asked.key] = max(windows.get(asked.key, 0), asked.window_ms)
+        if moment > asked.now and not asked.ahead:
+            continue
         ring.append(moment)
         # What lies a whole window behind the last grant can hold nothing back any more.
         del ring[: max(len(ring) - asked.count, bisect_right(ring, moment - asked.window_ms))]
-        windows[asked.key] = max(windows.get(asked.key, 0), asked.window_ms)
-        granted.append(moment)
     run(
         conn,
         _KEEP,

@@ -6,7 +6,7 @@ rows that passed it, in a fixed number of statements whatever the size of the ba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -14,7 +14,19 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.model.states import WAITING, Status
-from gateway.storage import captured, collapsing, inbox, ledger, people, status, suppressions, turns, webhooks
+from gateway.storage import (
+    captured,
+    collapsing,
+    digest_ends,
+    digests,
+    inbox,
+    ledger,
+    people,
+    status,
+    suppressions,
+    turns,
+    webhooks,
+)
 from gateway.storage.bulk import Batch, Kind, Values, columns, insert_into, run, uuid_of
 from gateway.storage.contract import AttemptRow, Settlement
 from gateway.storage.ledger import Books
@@ -74,11 +86,11 @@ _WAIT_AGAIN: Final = Batch(
     """
     UPDATE queue
     SET due_at = v.due_at, leased_by = NULL, granted = v.granted, attempts = queue.attempts + v.attempts, losses = 0,
-        unsure = v.unsure
+        unsure = v.unsure, counted = v.counted
     FROM v
     WHERE queue.delivery_id = v.id
     """,
-    columns(id=Kind.ID, due_at=Kind.INT, granted=Kind.BOOL, attempts=Kind.INT, unsure=Kind.BOOL),
+    columns(id=Kind.ID, due_at=Kind.INT, granted=Kind.BOOL, attempts=Kind.INT, unsure=Kind.BOOL, counted=Kind.BOOL),
 )
 
 _LEAVE_QUEUE: Final = Batch("DELETE FROM queue WHERE delivery_id IN (SELECT id FROM v)", columns(id=Kind.ID))
@@ -98,6 +110,7 @@ def settle(
     books: Books,
 ) -> list[Settled]:
     """Write those whose lease is still held; the others answer that they were not, and leave nothing."""
+    carriers = digest_ends.lock(conn, settlements)
     held = {
         uuid_of(row[0]): row for row in run(conn, _HELD_TOKENS, [(id_,) for id_ in sorted({s.id for s in settlements})])
     }
@@ -110,8 +123,19 @@ def settle(
         if good and row is not None:
             kept.append((settlement, row))
             del held[settlement.id]
-    due = frozenset(_write(conn, kept, books=books) if kept else ())
+    due = frozenset(_write(conn, _joined(conn, kept, books), carriers, books=books) if kept else ())
     return [Settled(good, due) for good in answers]
+
+
+def _joined(
+    conn: Connection, kept: Sequence[tuple[Settlement, Values]], books: Books
+) -> Sequence[tuple[Settlement, Values]]:
+    """Put those that wait in a digest from now on into it, and say when it is due."""
+    asked = [digests.Asking(one.id, one.join, one.now) for one, _ in kept if one.join is not None]
+    if not asked:
+        return kept
+    due = digests.join(conn, asked, books=books)
+    return [(msgspec.structs.replace(one, due_at=due.get(one.id, one.due_at)), row) for one, row in kept]
 
 
 def leave_queue(conn: Connection, ids: Sequence[UUID]) -> None:
@@ -122,6 +146,7 @@ def leave_queue(conn: Connection, ids: Sequence[UUID]) -> None:
 def _write(
     conn: Connection,
     kept: Sequence[tuple[Settlement, Values]],
+    carriers: Mapping[UUID, UUID],
     *,
     books: Books,
 ) -> set[str]:
@@ -146,6 +171,7 @@ def _write(
     webhooks.report(conn, [(s.endpoint, s.now) for s, _ in ordered if s.endpoint is not None])
     due: set[str] = set()
     entries = [_entry(settlement, row) for settlement, row in ordered]
+    entries += digest_ends.settle(conn, carriers, [s for s, _ in ordered], max(s.now for s, _ in ordered), due)
     ledger.record(conn, books, [*entries, *turns.followers(conn, entries, due)])
     status.catch_up(
         conn,
@@ -173,7 +199,14 @@ def _delivery_values(settlement: Settlement) -> Values:
 
 
 def _queue_values(settlement: Settlement) -> Values:
-    return (settlement.id, settlement.due_at, settlement.granted, len(settlement.attempts), settlement.unsure)
+    return (
+        settlement.id,
+        settlement.due_at,
+        settlement.granted,
+        len(settlement.attempts),
+        settlement.unsure,
+        settlement.counted,
+    )
 
 
 def _attempt_values(settlement: Settlement) -> list[Values]:

@@ -18,6 +18,7 @@ from gateway.storage import (
     cancelling,
     captured,
     claiming,
+    digests,
     figures,
     inbox,
     keys,
@@ -65,6 +66,7 @@ from gateway.storage.contract import (
     UpkeepRules,
 )
 from gateway.storage.database import Database, OnBatch, Verb, unheard
+from gateway.storage.digests_verbs import DigestVerbs
 from gateway.storage.edits_verbs import EditVerbs
 from gateway.storage.inbox_verbs import InboxVerbs
 from gateway.storage.ledger import Books
@@ -95,6 +97,7 @@ Asked = tuple[UUID, str, bytes, int]
 
 
 class SqlStore(
+    DigestVerbs,
     EditVerbs,
     PeopleVerbs,
     PersonalVerbs,
@@ -150,6 +153,7 @@ class SqlStore(
 
         self._prepare_people()
         self._prepare_preferences()
+        self._prepare_digests()
         self._key: Verb[bytes, KeyRow | None] = Verb("key", keys.by_hash)
         self._counted = (0, 0.0, 0.0)
         self._walked = ""
@@ -389,6 +393,7 @@ class SqlStore(
         looked, applied = await write(lambda conn: status.apply_due(conn, now, most, books=books, due=due))
         turned = await write(lambda conn: turns.look_again(conn, now, most, books=books, due=due))
         self._tell(due)
+        stale = await write(lambda conn: digests.look_again(conn, now, most))
         blanked = await write(lambda conn: upkeep.blank(conn, rules))
         deleted = await write(lambda conn: upkeep.delete(conn, rules))
         trimmed = await write(lambda conn: upkeep.trim_captured(conn, rules))
@@ -401,7 +406,7 @@ class SqlStore(
             finalised=finalised,
             deleted=deleted,
             events_applied=applied,
-            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped, turned, emptied)
+            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped, turned, emptied, stale)
             >= most,
         )
 

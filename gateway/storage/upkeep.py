@@ -87,6 +87,11 @@ _DELETE: Final = (
         " (SELECT d.id FROM v JOIN deliveries AS d ON d.notification_id = v.id)",
         _IDS,
     ),
+    Batch(
+        "DELETE FROM digest_items WHERE delivery_id IN"
+        " (SELECT d.id FROM v JOIN deliveries AS d ON d.notification_id = v.id)",
+        _IDS,
+    ),
     *(
         Batch(f"DELETE FROM {table} WHERE notification_id IN (SELECT id FROM v)", _IDS)  # noqa: S608 - constants
         for table in ("events", "tags", "attachments", "requests", "captured", "deliveries")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.people_pages import FOLDER, accepted_languages, choose_language, read_words, said_in
+from gateway.api.people_pages import FOLDER, accepted_languages, choose_language, read_words
 from gateway.router.links import Reader
+from gateway.router.rules import said_in
 from tests.api.conftest import Api
 
 WORDS = read_words(FOLDER / "words")

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gateway.api import unsubscribe
+from gateway.api import preferences_page, unsubscribe
 from gateway.api.app import operations
 from gateway.api.operation import Operation
 from gateway.api.pages import page_operations
+from gateway.api.people_pages import Pages
 
 __all__ = ["EVERY", "PARAMETER", "path_of"]
 
-EVERY: tuple[Operation, ...] = (*operations(), *page_operations(), *unsubscribe.page_operations())
+_PEOPLE = Pages()
+EVERY: tuple[Operation, ...] = (
+    *operations(),
+    *page_operations(),
+    *unsubscribe.page_operations(_PEOPLE),
+    *preferences_page.page_operations(_PEOPLE),
+)
 PARAMETER = re.compile(r"{(\w+)}")
 _NOWHERE = {"id": "ntf_00000000000000000000000000000000", "channel": "email", "address": "ada@example.com"}
 

@@ -17,8 +17,8 @@ from gateway.cli import main
 from gateway.config.load import load
 from gateway.observe.metrics import Metrics
 from gateway.registry import Registry
+from tests.faults.configured import config_in
 from tests.faults.oracle import all_settled, arrived
-from tests.faults.test_kill import config_in
 from tests.support.gateway import body, write_config
 from tests.support.process import serving
 from tests.support.smtp_server import SmtpServer

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
+from tests.faults.configured import IN_HAND, config_in
 from tests.faults.oracle import arrived
-from tests.faults.test_kill import IN_HAND, config_in
 from tests.router.house import soon
 from tests.support.gateway import body, write_config
 from tests.support.process import GatewayProcess, serving

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 
 from channels.testing_server import HttpServer, Reply
+from tests.faults.configured import IN_HAND, config_in
 from tests.faults.oracle import all_settled
-from tests.faults.test_kill import IN_HAND, config_in
 from tests.router.house import soon
 from tests.support.gateway import body, write_config
 from tests.support.process import serving

@@ -37,6 +37,7 @@ from gateway.router.deliver import Deliver, Envelope
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.events import EventComposer
 from gateway.router.gate import Gate
+from gateway.router.often import NotTooOften
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.resolve import Resolver
 from gateway.router.rules import Rules
@@ -221,19 +222,21 @@ async def _assemble(
         pauses.append(seconds)
         await pausing(seconds)
 
+    composer = Composer(
+        renderer=renderer,
+        rules=rules,
+        store=store,
+        links=lambda _: MessageLinks(unsubscribe="https://example.com/u", preferences="https://example.com/p"),
+        sender="Shop <shop@example.com>",
+        destinations={},
+    )
     deliver = Deliver(
+        often=NotTooOften(store=store, composer=composer, clock=clock, secret=b"secret"),
         spending=Spending(store=store, clock=clock, observe=lambda *_: None, log=log),
         store=store,
         rules=rules,
         providers=providers,
-        composer=Composer(
-            renderer=renderer,
-            rules=rules,
-            store=store,
-            links=lambda _: MessageLinks(unsubscribe="https://example.com/u", preferences="https://example.com/p"),
-            sender="Shop <shop@example.com>",
-            destinations={},
-        ),
+        composer=composer,
         events=EventComposer(store=store, vault=Vault([b"secret"]), clock=clock, random=lambda: 0.0),
         staging=Staging(settings.environment, settings.staging),
         consenting=Consenting(store=store, rules=rules, clock=clock),

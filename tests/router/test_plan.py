@@ -98,9 +98,9 @@ def test_what_has_expired_already_ends_expired():
 
 def test_the_earliest_of_the_three_limits_is_the_deadline():
     made = rules(short=CategorySettings(expires_after_s=60))
-    assert deadline(ask(made, category="short"), "email", made, NOW) == NOW + 60_000
-    assert deadline(ask(made, category="short", expires_at=NOW + 5), "email", made, NOW) == NOW + 5
-    assert deadline(ask(made), "email", made, NOW) == NOW + 3_600_000
+    assert deadline(ask(made, category="short"), target(), made, NOW) == NOW + 60_000
+    assert deadline(ask(made, category="short", expires_at=NOW + 5), target(), made, NOW) == NOW + 5
+    assert deadline(ask(made), target(), made, NOW) == NOW + 3_600_000
 
 
 def test_a_lost_answer_is_held_where_a_second_copy_costs_money():

@@ -24,6 +24,7 @@ from gateway.storage.contract import (
     Expansion,
     Gone,
     Idempotency,
+    Joining,
     OptOutRow,
     Page,
     PreferencesPut,
@@ -160,7 +161,8 @@ class Told:
         dead = rows.suppression(KEY, reason=Why.ADDRESS_DEAD, detail=f"550 {CANARY}")
         await store.settle(rows.settlement(claims[failed.id], Status.FAILED, detail=f"550 {CANARY}", suppress=dead))
         await store.settle(rows.sent(claims[bobs.id], "bobs"))
-        waiting, leased = self.delivery(), self.delivery(lane="sms:normal")
+        gathered = Joining(name=CANARY, due_at=now)
+        waiting, leased = self.delivery(join=gathered), self.delivery(lane="sms:normal")
         await self.accept(waiting, to=to_ada)
         await self.accept(leased, to=to_ada)
         [out] = await store.claim({"sms:normal": 1}, rows.lease(), rows.clock.now)
@@ -212,19 +214,29 @@ def told(store: SqlStore, rows: Rows) -> Told:
     return Told(store, rows)
 
 
+def keys_of_digests(conn: Connection) -> list[list[bytes]]:
+    """Read by what the two tables of digests know whose they are."""
+    asked = ("SELECT key FROM digests WHERE key IS NOT NULL", "SELECT key FROM digest_items")
+    return [[bytes(key) for (key,) in conn.exec_driver_sql(one)] for one in asked]
+
+
 async def test_nothing_of_an_erased_person_is_left_in_any_table(store: SqlStore, rows: Rows, told: Told) -> None:
     await told.fill()
     before = await store._db.read(everything)
     tables = {line.split(" ", 1)[0] for line in before.splitlines() if CANARY in line}
     wanted = {place.table for place in erasing.PLACES} | set(erasing.REWRITTEN)
-    hashed = {"collapsing"}  # an address stands there as a hash, which no canary shows
+    hashed = {"collapsing", "digests", "digest_items"}  # an address stands there as a hash, which no canary shows
     assert wanted - hashed <= tables, "the test must fill what it wants to see emptied"
-    assert "collapsing" in {line.split(" ", 1)[0] for line in before.splitlines()}
+    assert hashed <= {line.split(" ", 1)[0] for line in before.splitlines()}
+    hash_ = store._books.hide("(digest)", CANARY)
+    assert [bool(found) for found in await store._db.read(keys_of_digests)] == [True, True]
+    assert hash_ in {key for found in await store._db.read(keys_of_digests) for key in found}
     erased = await store.erase_user(f"user-{CANARY}", rows.clock.now)
     assert erased is not None
     after = await store._db.read(everything)
     assert [line for line in after.splitlines() if CANARY in line.lower()] == []
     assert "collapsing" not in {line.split(" ", 1)[0] for line in after.splitlines()}
+    assert hash_ not in {key for found in await store._db.read(keys_of_digests) for key in found}
     assert (erased.cancelled, erased.scrubbed) == (2, True)
     assert set(erased.removed) >= {table for table, count in erased.removed.items() if count}
     expected = {"users": 1, "addresses": 2, "preferences": 2, "deliveries": 5, "captured": 1, "suppressions": 1}

@@ -6,6 +6,7 @@ here; what stands in which file is the contract's own affair.
 
 from gateway.storage.contract.choosing import AddressChange, ChoosingStore, PreferencesChange
 from gateway.storage.contract.collapsing import CollapseStore, Latest
+from gateway.storage.contract.digests import DigestItem, DigestStore, Gathered, Gathering
 from gateway.storage.contract.edits import EditedRow, EditRow, EditStore
 from gateway.storage.contract.faults import StoreDamaged, StoreUnavailable
 from gateway.storage.contract.inbox import (
@@ -60,6 +61,7 @@ from gateway.storage.contract.rows import (
     Gone,
     Idempotency,
     InboxRow,
+    Joining,
     KeyReused,
     KeyRow,
     LaneDepth,
@@ -120,6 +122,8 @@ __all__ = [
     "DeliveryFilter",
     "DeliveryRow",
     "DeliveryView",
+    "DigestItem",
+    "DigestStore",
     "EditRow",
     "EditStore",
     "EditedRow",
@@ -129,6 +133,8 @@ __all__ = [
     "Expanding",
     "Expansion",
     "ForUser",
+    "Gathered",
+    "Gathering",
     "Gone",
     "Idempotency",
     "InboxFilter",
@@ -140,6 +146,7 @@ __all__ = [
     "InboxRow",
     "InboxStore",
     "InboxWatch",
+    "Joining",
     "KeyReused",
     "KeyRow",
     "LaneDepth",

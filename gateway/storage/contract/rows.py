@@ -61,6 +61,16 @@ class ForUser(Row, frozen=True, kw_only=True):
         return None if self.address_id is None else self.user_id
 
 
+class Joining(Row, frozen=True, kw_only=True):
+    """Ask to become part of a digest: its name, and when it is due if this is its first.
+
+    The name says whose it is (`gateway.middleware.often.digest_name`); only a keyed hash of it is stored.
+    """
+
+    name: str
+    due_at: int
+
+
 class DeliveryRow(ForUser, frozen=True, kw_only=True):
     """One message to one recipient on one channel, as `plan` made it.
 
@@ -85,6 +95,8 @@ class DeliveryRow(ForUser, frozen=True, kw_only=True):
     retry_of: UUID | None = None
     lease: Lease | None = None
     turn: Turn | None = None
+    join: Joining | None = None
+    """It waits in a digest; when that is due stands against `due_at`."""
 
 
 class Idempotency(Row, frozen=True, kw_only=True):
@@ -207,6 +219,12 @@ class Claimed(ForUser, frozen=True, kw_only=True):
     notification_created_at: int
     unsure: bool = False
     collapse_key: str | None = None
+    digest_id: UUID | None = None
+    """The digest it is part of, open or being sent."""
+    counted: bool = False
+    """Whether its category's throttle has counted it."""
+    step: int | None = None
+    strategy: Strategy | None = None
 
 
 class AttemptRow(Row, frozen=True, kw_only=True):
@@ -325,6 +343,11 @@ class Settlement(Row, frozen=True, kw_only=True):
     due_at: int
     granted: bool = False
     unsure: bool = False
+    counted: bool = False
+    digest_id: UUID | None = None
+    """The digest its claim was part of: what it carries ends with it."""
+    join: Joining | None = None
+    """The digest in which it waits from now on; when that is due stands against `due_at`."""
     attempts: tuple[AttemptRow, ...] = ()
     captured: CapturedRow | None = None
     suppress: SuppressionRow | None = None
@@ -343,6 +366,8 @@ class Reservation(Row, frozen=True, kw_only=True):
     count: int
     window_ms: int
     now: int
+    ahead: bool = True
+    """Whether a later moment is taken too; otherwise that only tells when there is room again."""
 
 
 class StatusChange(Row, frozen=True, kw_only=True):

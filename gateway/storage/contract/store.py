@@ -12,6 +12,7 @@ from uuid import UUID
 
 from gateway.storage.contract.choosing import ChoosingStore
 from gateway.storage.contract.collapsing import CollapseStore
+from gateway.storage.contract.digests import DigestStore
 from gateway.storage.contract.edits import EditStore
 from gateway.storage.contract.inbox import InboxStore
 from gateway.storage.contract.people import PeopleStore
@@ -54,6 +55,7 @@ from gateway.storage.contract.wishes import WishStore
 
 
 class Store(
+    DigestStore,
     EditStore,
     PeopleStore,
     PersonalStore,

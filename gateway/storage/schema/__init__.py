@@ -7,6 +7,7 @@ PostgreSQL no index mentions a column that `deliveries` changes, so that every s
 
 from gateway.storage.schema.collapsing import COLLAPSING
 from gateway.storage.schema.columns import METADATA
+from gateway.storage.schema.digests import DIGEST_ITEMS, DIGESTS
 from gateway.storage.schema.edits import EDITED_TEMPLATES, TEMPLATE_EDITS
 from gateway.storage.schema.inbox import INBOX_ITEMS, INBOXES
 from gateway.storage.schema.messages import (
@@ -47,6 +48,8 @@ __all__ = [
     "COLLAPSING",
     "COUNTS",
     "DELIVERIES",
+    "DIGESTS",
+    "DIGEST_ITEMS",
     "EDITED_TEMPLATES",
     "EVENTS",
     "EXPANSIONS",

@@ -140,6 +140,7 @@ QUEUE: Final = Table(
     must("losses", Integer),
     must("granted", Boolean),
     must("unsure", Boolean),
+    may("counted", Boolean),
     PrimaryKeyConstraint("delivery_id"),
     Index("queue_by_due", "lane", "due_at", "delivery_id"),
     Index("queue_by_deadline", "deadline_at"),
@@ -147,7 +148,8 @@ QUEUE: Final = Table(
     postgresql_with=BUSY,
 )
 """What waits or is in a worker's hands. A claim moves `due_at` to the end of its lease, so a lease that ran out is
-simply due again, and one that is due with `leased_by` set was lost. `token` counts claims and fences settlements."""
+simply due again, and one that is due with `leased_by` set was lost. `token` counts claims and fences settlements.
+`counted`: its category's throttle has counted it."""
 
 ATTEMPTS: Final = Table(
     "attempts",

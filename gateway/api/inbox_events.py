@@ -34,6 +34,14 @@ _RECONNECT: Final = b"retry: 3000\n\n"
 _VERSION_DIGITS: Final = 18
 
 
+class StreamedEvent(Answer, frozen=True, kw_only=True):
+    """One event of the stream as its reader has it; `data` is JSON: a `ReadyEvent` or a `ChangeEvent`."""
+
+    id: str
+    event: str
+    data: str
+
+
 class ReadyEvent(Answer, frozen=True, kw_only=True):
     """The stream has begun, or (`reset`) too much changed to tell it one by one: ask for the list."""
 
@@ -136,7 +144,7 @@ OPERATIONS: Final = (
         act=watch_inbox,
         scopes=READERS,
         personal=True,
-        answer=AnswerRule(type=str, media_type="text/event-stream", description="Events, as they come."),
+        answer=AnswerRule(type=StreamedEvent, media_type="text/event-stream", description="Events, as they come."),
         problems=(RATE_LIMITED,),
     ),
 )

@@ -73,12 +73,14 @@ _DUE: Final = Query("SELECT notification_id FROM expansions WHERE due_at <= $1 O
 
 _CLAIM: Final = Query(
     """
-    UPDATE expansions SET leased_by = $1, due_at = $2, token = token + 1
-    WHERE notification_id IN
+    WITH picked AS MATERIALIZED
         (SELECT notification_id FROM expansions WHERE due_at <= $3 ORDER BY rank, due_at LIMIT 1 {lock skip})
+    UPDATE expansions SET leased_by = $1, due_at = $2, token = token + 1
+    WHERE notification_id IN (SELECT notification_id FROM picked)
     RETURNING notification_id, topics, place, last_user, position, rank, due_at, token
     """,
 )
+"""`MATERIALIZED`: PostgreSQL may else run the inner SELECT again for each row, and lease more than it answers."""
 
 _RELEASE: Final = Query(
     """

@@ -56,13 +56,18 @@ async def test_choices_are_replaced_whole_and_each_cell_says_who_decided(tmp_pat
             ("orders", "sms"): (False, "lock"),
             ("default", "email"): (True, "default"),
             ("default", "sms"): (False, "channel"),
+            ("marketing", "inbox"): (True, "category"),
+            ("sign-in", "inbox"): (True, "required"),
+            ("tips", "inbox"): (False, "category_default"),
+            ("orders", "inbox"): (True, "default"),
+            ("default", "inbox"): (True, "default"),
         }
         small = (await client.put(PATH, json={"categories": {"tips": {"enabled": True}, "orders": {}}})).json()
         assert (small["channels"], small["categories"]) == ({}, {"tips": {"enabled": True, "channels": {}}})
         assert small["resolved"]["tips"]["sms"] == {"allowed": True, "source": "category"}
         # What can be chosen before its channel is set up is shown, too.
         await client.put(PATH, json={"channels": {"web_push": False}})
-        assert (await client.get(PATH)).json()["resolved"]["tips"].keys() == {"email", "sms", "web_push"}
+        assert (await client.get(PATH)).json()["resolved"]["tips"].keys() == {"email", "sms", "inbox", "web_push"}
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ def test_no_answer_invites_a_foreign_page_and_no_cookie_is_ever_set(house: House
         for method in ("OPTIONS", operation.method) if operation.method == "GET" else ("OPTIONS",):
             query = {"timeout_s": 1} if path.endswith("/wait") else {}
             answer = house.client.request(method, path, headers=foreign, params=query)
-            assert not [name for name in answer.headers if name.startswith("access-control-")], path
+            shared = path == "/inbox/notification-inbox.js"  # a file that is everybody's, and knows nobody
+            assert shared or not [name for name in answer.headers if name.startswith("access-control-")], path
             assert "set-cookie" not in answer.headers
             assert method != "OPTIONS" or answer.status_code == 405
 
@@ -104,7 +105,7 @@ def test_the_operations_that_are_open_are_these_and_no_others():
     opened = {one.path for one in EVERY if one.open}
     known = re.compile(
         r"/|/health/(live|ready)|/metrics|/schema(/.*)?|/people/.*|/console(/.*)?|/unsubscribe/.*|/preferences/.*"
-        r"|/v1/callbacks/{provider}|/push/.*"
+        r"|/v1/callbacks/{provider}|/push/.*|/inbox/notification-inbox\.js"
     )
     assert [path for path in sorted(opened) if not known.fullmatch(path)] == []
 
@@ -189,5 +190,7 @@ def test_every_parameter_of_a_path_is_only_that(house: House):
         ):
             values = dict.fromkeys(PARAMETER.findall(operation.path), text)
             answer = house.client.get(path_of(operation, values))
-            assert answer.status_code in {400, 404, 410, 422}, (operation.path, text, answer.text)
+            # Any printable text may name a topic, and nobody is on this one.
+            nobody = operation.path == "/v1/topics/{topic}/subscribers" and answer.json().get("items") == []
+            assert nobody or answer.status_code in {400, 404, 410, 422}, (operation.path, text, answer.text)
             assert "x-evil" not in answer.headers

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from itsdangerous import URLSafeTimedSerializer
 from playwright.async_api import Page, Route
 
 from gateway.bootstrap.assemble import signing_secret
+from gateway.router.links import Links, Reader
 from tests.attacks.conftest import House, a_send
 from tests.attacks.every_operation import EVERY, path_of
 from tests.support.browser import chromium_or_skip, open_browser
@@ -42,12 +43,12 @@ INJECTED = [
 ]
 
 
-def _pages(house: House, token: str) -> dict[str, httpx.Response]:
+def _pages(house: House, links: dict[str, str]) -> dict[str, httpx.Response]:
     """Find everything that a browser would take for a page, among all that can be asked for."""
     found = {}
     for operation in EVERY:
         if operation.method == "GET" and not operation.path.endswith("/wait"):
-            path = path_of(operation, {"token": token})
+            path = links.get(operation.path) or path_of(operation)
             answer = house.client.get(path)
             if "html" in answer.headers["content-type"]:
                 found[path] = answer
@@ -55,18 +56,23 @@ def _pages(house: House, token: str) -> dict[str, httpx.Response]:
 
 
 @pytest.fixture(scope="module")
-def token(house: House) -> str:
-    """Sign a link for an address that is an attack in itself: whoever may send may name one."""
+def links(house: House) -> dict[str, str]:
+    """Seal links for an address that is an attack in itself: whoever may send may name one."""
     settings = settings_of(house.folder, {})
-    signer = URLSafeTimedSerializer(signing_secret(settings), salt="unsubscribe")
-    made = signer.dumps(["email", f'"<img/src=x/onerror={RUN.replace(" ", "")}>"@example.com', HOSTILE[0]])
-    assert isinstance(made, str)
-    return made
+    made = Links([signing_secret(settings)], "", unsubscribe_days=60, preferences_days=30)
+    reader = Reader(
+        channel="email", address=f'"<img/src=x/onerror={RUN.replace(" ", "")}>"@example.com', user=None, locale="en"
+    )
+    until_s = int(time.time()) + 3600
+    return {
+        "/unsubscribe/{token}": made.leave_path(reader, HOSTILE[0], until_s),
+        "/preferences/{token}": made.choose_path(reader, until_s, whole=True),
+    }
 
 
-def test_every_page_has_a_policy_under_which_no_inline_script_runs(house: House, token: str):
-    pages = _pages(house, token)
-    assert {"/schema", f"/unsubscribe/{token}"} <= set(pages)
+def test_every_page_has_a_policy_under_which_no_inline_script_runs(house: House, links: dict[str, str]):
+    pages = _pages(house, links)
+    assert {"/schema", *links.values()} <= set(pages)
     for path, page in pages.items():
         assert page.status_code == 200, path
         policy = page.headers["content-security-policy"].split(";")
@@ -131,9 +137,11 @@ async def _is_unharmed(page: Page) -> bool:
 
 
 @pytest.mark.browser
-async def test_nothing_that_is_shown_runs_and_what_is_injected_does_not_either(house: House, token: str, page: Page):
+async def test_nothing_that_is_shown_runs_and_what_is_injected_does_not_either(
+    house: House, links: dict[str, str], page: Page
+):
     elsewhere = await _watched(page, house)
-    for path in _pages(house, token):
+    for path in _pages(house, links):
         await page.goto(f"{house.process.url}{path}")
         assert await _is_unharmed(page), path
         for injected in INJECTED:

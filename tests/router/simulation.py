@@ -42,6 +42,7 @@ from gateway.router.deliver import Deliver
 from gateway.router.dispatch import Callers, Dispatcher, Lane
 from gateway.router.events import EventComposer
 from gateway.router.gate import Gate
+from gateway.router.often import NotTooOften
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import Rules
 from gateway.router.spending import Spending
@@ -311,6 +312,7 @@ class Process:
         self.store = store
         self.deliver = Deliver(
             consenting=Consenting(store=store, rules=world.rules, clock=world.clock),
+            often=NotTooOften(store=store, composer=Composing(), clock=world.clock, secret=b"secret"),  # type: ignore[arg-type] # as below
             spending=Spending(store=store, clock=world.clock, observe=lambda *_: None, log=Log(self)),
             events=EventComposer(store=store, vault=Vault([b"secret"]), clock=world.clock, random=world.dice.random),
             store=store,
@@ -516,7 +518,8 @@ class Composing:
     def chosen_sender(self, _: Claimed) -> None:
         return None
 
-    def message(self, claim: Claimed, *, attempt: int) -> Message:
+    def message(self, claim: Claimed, *, attempt: int, links_for: str | None = None) -> Message:
+        assert links_for is None, "nothing is redirected here"
         name = ids.show(ids.DELIVERY, claim.id)
         return Message(
             id=name,

@@ -841,7 +841,8 @@ async def _rushing(world: World) -> tuple[float, float]:
 def rush(seed: int) -> tuple[float, float]:
     """Run a world of one slow provider and no fault, full of bulk; see `_rushing`."""
     world = World(seed)
-    plan = msgspec.structs.replace(world.plan, **QUIET, processes=1, providers=1, slots=8, paced=False)
+    plan = msgspec.structs.replace(world.plan, **QUIET, processes=1, providers=1, slots=8, paced=False, poison=False)
+    world.poison = None
     world.plan = msgspec.structs.replace(plan, concurrency=2, deadline_s=600.0)
     return run_virtually(_rushing(world))
 

@@ -112,8 +112,7 @@ async def test_a_family_of_two_loses_one_of_its_processes_under_load(kind, fault
             for _ in range(kills):
                 async with faults.load(client) as ledger:
                     await ledger.until_accepted(len(ledger.accepted) + faults.random.randrange(60, 150))
-                    faults.random.choice(family.children()).kill()
-            await family.until_children(2)
+                    await family.lose(faults.random.choice(family.children()), count=2)
             await all_settled(client)
             bound = kills * IN_HAND
             await faults.judge(

@@ -80,10 +80,23 @@ class GatewayProcess:
             assert time.monotonic() < ends, self.log.read_text()
             await asyncio.sleep(0.05)
 
+    async def lose(self, child: psutil.Process, count: int) -> None:
+        """End one process of a family, and wait until it is gone and another has its place."""
+        child.kill()
+        await asyncio.to_thread(child.wait, 20)  # a process that is ending may still take a request with it
+        await self.until_children(count)
+
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """End it at once, as a crash would; a family's processes with it, which would end gently on their own."""
+        children: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = self.children()
         self.process.kill()
         self.process.wait()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children, timeout=1)
 
     async def stop(self) -> int:
         """Ask it to stop; answers its exit code."""

@@ -145,15 +145,21 @@ class SmtpServer:
         self._turns[step] = count + 1
         return script[min(count, len(script) - 1)]
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Note the connection at once: `stop` must find it even if its conversation has not had its first turn."""
         self.connections += 1
         self.open_connections += 1
         self.most_open_connections = max(self.most_open_connections, self.open_connections)
+        conversation = _Conversation(self, reader, writer, self.connections)
+        task = asyncio.create_task(self._converse(conversation, writer))
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: writer.transport.abort())  # cancelled before its first turn
+
+    async def _converse(self, conversation: _Conversation, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            await _Conversation(self, reader, writer, self.connections).hold()
+            await conversation.hold()
         except (_Over, ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError):
             pass  # the ordinary ends of a conversation
         finally:

@@ -24,6 +24,7 @@ from gateway.storage.contract import StoreDamaged, StoreUnavailable
 from gateway.storage.database import Answer, OnBatch, Request, Verb, run_alone, unheard
 from gateway.storage.faults import Meaning, is_damage, meaning_of, words_of
 from gateway.storage.gather import Gather
+from gateway.storage.write_turn import WriteTurn
 
 Done = TypeVar("Done")
 
@@ -46,10 +47,16 @@ class _Job(NamedTuple):
 
 
 class _Threads:
-    """A few threads, each with a connection of its own, that run acts in transactions."""
+    """A few threads, each with a connection of its own, that run acts in transactions.
 
-    def __init__(self, name: str, count: int, connect: Callable[[], Connection]) -> None:
+    `between` is called on a thread after each act, when its answer is on its way.
+    """
+
+    def __init__(
+        self, name: str, count: int, connect: Callable[[], Connection], between: Callable[[], object] | None = None
+    ) -> None:
         self._connect = connect
+        self._between = between
         self._inbox: SimpleQueue[Callable[[Connection | None], Connection | None] | None] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._live, name=f"{name}-{number}", daemon=True) for number in range(count)
@@ -89,6 +96,8 @@ class _Threads:
         conn: Connection | None = None
         while (job := self._inbox.get()) is not None:
             conn = job(conn)
+            if self._between is not None:
+                self._between()
         if conn is not None:
             _drop(conn)
 
@@ -111,6 +120,7 @@ class SqliteDatabase:
         self._clock = clock
         self._patience_ms = patience_ms
         self._on_batch = on_batch
+        self._turn = WriteTurn(self._path, patience_ms)
         self._engines: list[Engine] = []
         self._writer: _Threads | None = None
         self._readers: _Threads | None = None
@@ -121,8 +131,10 @@ class SqliteDatabase:
     async def open(self) -> None:
         """Make the file (for its owner only) where there is none, check it, and bring its schema up to date."""
         await asyncio.to_thread(self._prepare)
-        self._writer = _Threads("store-writer", 1, self._connector("BEGIN IMMEDIATE", _WRITER_CACHE_KIB))
-        self._readers = _Threads("store-reader", _READERS, self._connector("BEGIN", _READER_CACHE_KIB))
+        self._turn.open()
+        writing, reading = self._connector(_WRITER_CACHE_KIB, writes=True), self._connector(_READER_CACHE_KIB)
+        self._writer = _Threads("store-writer", 1, writing, self._turn.pass_on)
+        self._readers = _Threads("store-reader", _READERS, reading)
 
     async def close(self) -> None:
         """Finish what is being written, fold the log into the file and let go of it."""
@@ -135,6 +147,7 @@ class SqliteDatabase:
         for engine in self._engines:
             engine.dispose()
         self._engines.clear()
+        self._turn.close()
 
     async def now_ms(self) -> int:
         """Tell this machine's time: the file has none of its own."""
@@ -175,12 +188,25 @@ class SqliteDatabase:
         if self._writer is None:
             raise StoreUnavailable("The store is not open.")
         if await self.read(scrubbing.is_small):
-            await self._writer.call(scrubbing.write_anew)
+            await self._writer.call(self._patiently(scrubbing.write_anew))
         else:
             for act in (scrubbing.fill, scrubbing.let_go):
                 while await self.write(act):
                     pass
-        return await self._writer.call(scrubbing.empty_log) or await self._writer.call(scrubbing.empty_log)
+        empty_log = self._patiently(scrubbing.empty_log)
+        return await self._writer.call(empty_log) or await self._writer.call(empty_log)
+
+    def _patiently(self, act: Callable[[Connection], Done]) -> Callable[[Connection], Done]:
+        """Let an act outside any transaction wait for other processes in SQLite's own way."""
+
+        def acting(conn: Connection) -> Done:
+            driver_of(conn).execute(f"PRAGMA busy_timeout={self._patience_ms}").fetchall()
+            try:
+                return act(conn)
+            finally:
+                driver_of(conn).execute("PRAGMA busy_timeout=0").fetchall()
+
+        return acting
 
     async def _round(self, jobs: list[_Job]) -> list[Any]:
         if self._writer is None:
@@ -193,23 +219,27 @@ class SqliteDatabase:
     async def _look(self, jobs: list[_Job]) -> list[Any]:
         return await self.read(lambda conn: _by_verb(conn, jobs))
 
-    def _connector(self, begin: str, cache_kib: int) -> Callable[[], Connection]:
+    def _connector(self, cache_kib: int, *, writes: bool = False) -> Callable[[], Connection]:
         engine = create_engine(
             "sqlite://",
-            creator=lambda: self._dial(cache_kib),
+            creator=lambda: self._dial(cache_kib, patience_ms=0 if writes else self._patience_ms),
             poolclass=NullPool,
             hide_parameters=True,  # they are addresses and bodies, and errors are logged
         )
 
         # The driver opens no transaction before a SELECT, and a reader that turns writer can lose an update.
         def start(conn: Connection) -> None:
-            driver_of(conn).execute(begin)
+            driver = driver_of(conn)
+            if writes:
+                self._turn.take(lambda: driver.execute("BEGIN IMMEDIATE"))
+            else:
+                driver.execute("BEGIN")
 
         event.listen(engine, "begin", start)
         self._engines.append(engine)
         return engine.connect
 
-    def _dial(self, cache_kib: int) -> sqlite3.Connection:
+    def _dial(self, cache_kib: int, patience_ms: int) -> sqlite3.Connection:
         # mode=rw: a file that has vanished is an error, never a new and empty database.
         raw = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",
@@ -230,6 +260,7 @@ class SqliteDatabase:
                 "secure_delete=FAST",  # what is deleted is overwritten where that costs no write more
                 f"journal_size_limit={_LOG_LIMIT_BYTES}",
                 f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+                f"busy_timeout={patience_ms}",  # a writer waits for its turn in another way, and then for nobody
             ):
                 raw.execute(f"PRAGMA {setting}").fetchall()
         except BaseException:
@@ -240,7 +271,7 @@ class SqliteDatabase:
     def _prepare(self) -> list[str]:
         try:
             self._create()
-            conn = self._connector("BEGIN IMMEDIATE", _READER_CACHE_KIB)()
+            conn = self._connector(_READER_CACHE_KIB, writes=True)()
             try:
                 self._check(conn)
                 return _transact(conn, migrate.upgrade) if migrate.pending(conn) else []

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, literal, select
+from sqlalchemy import Connection, Select, delete, literal, select
 
 from gateway.storage.bulk import Kind, columns, insert_into, run
 from gateway.storage.contract import CapturedFilter, CapturedRow, Page
@@ -73,6 +73,11 @@ def keep(conn: Connection, rows: Sequence[CapturedRow]) -> None:
 
 def listing(conn: Connection, where: CapturedFilter, page: Page) -> list[CapturedRow]:
     """List newest first, without `raw`, which may be megabytes each."""
+    return [row_of(row) for row in conn.execute(listed(where, page)).mappings()]
+
+
+def listed(where: CapturedFilter, page: Page) -> Select[Any]:
+    """Write the query for a page."""
     c = CAPTURED.c
     query = select(*_SHOWN, literal(b"").label("raw"))
     for column, wanted in (
@@ -90,7 +95,7 @@ def listing(conn: Connection, where: CapturedFilter, page: Page) -> list[Capture
         query = query.where(c.created_at >= where.since)
     if page.before is not None:
         query = query.where(c.id < page.before)
-    return [row_of(row) for row in conn.execute(query.order_by(c.id.desc()).limit(page.limit)).mappings()]
+    return query.order_by(c.id.desc()).limit(page.limit)
 
 
 def one(conn: Connection, project: str | None, id_: UUID) -> CapturedRow | None:

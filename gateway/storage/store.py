@@ -157,6 +157,7 @@ class SqlStore(
         self._key: Verb[bytes, KeyRow | None] = Verb("key", keys.by_hash)
         self._counted = (0, 0.0, 0.0)
         self._walked = ""
+        self._blanked = self._deleted = upkeep.BEGINNING
 
     # life
 
@@ -394,8 +395,9 @@ class SqlStore(
         turned = await write(lambda conn: turns.look_again(conn, now, most, books=books, due=due))
         self._tell(due)
         stale = await write(lambda conn: digests.look_again(conn, now, most))
-        blanked = await write(lambda conn: upkeep.blank(conn, rules))
-        deleted = await write(lambda conn: upkeep.delete(conn, rules))
+        blanked = await write(lambda conn: upkeep.blank(conn, rules, self._blanked))
+        deleted = await write(lambda conn: upkeep.delete(conn, rules, self._deleted))
+        self._blanked, self._deleted = blanked.last, deleted.last
         trimmed = await write(lambda conn: upkeep.trim_captured(conn, rules))
         forgotten = await write(lambda conn: upkeep.forget_keys(conn, now, most))
         dropped = await write(lambda conn: upkeep.forget_reports(conn, now, most))
@@ -404,10 +406,11 @@ class SqlStore(
         return UpkeepReport(
             expired=expired,
             finalised=finalised,
-            deleted=deleted,
+            deleted=deleted.done,
             events_applied=applied,
-            more=max(expired, finalised, looked, blanked, deleted, trimmed, forgotten, dropped, turned, emptied, stale)
-            >= most,
+            more=max(expired, finalised, looked, trimmed, forgotten, dropped, turned, emptied, stale) >= most
+            or blanked.more
+            or deleted.more,
         )
 
     async def depths(self, now: int) -> list[LaneDepth]:

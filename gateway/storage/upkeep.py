@@ -7,7 +7,7 @@ found through an index, so that a step with nothing to do costs next to nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -16,7 +16,7 @@ from gateway.model.states import Status, Why
 from gateway.storage import cancelling, ledger, status, turns
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, run, uuid_of
 from gateway.storage.contract import UpkeepRules
-from gateway.storage.ledger import Books
+from gateway.storage.ledger import OPEN, Books
 from gateway.storage.reading import first_id_of
 
 _KEPT_REPORTS_MS: Final = 4 * 86_400_000
@@ -24,6 +24,9 @@ _KEPT_REPORTS_MS: Final = 4 * 86_400_000
 
 _KEPT_COUNTS_MS: Final = 400 * 86_400_000
 """A year of hourly counts and some."""
+
+BEGINNING: Final = UUID(int=0)
+"""Before every id: where a walk begins."""
 
 _IDS: Final = columns(id=Kind.ID)
 
@@ -51,12 +54,16 @@ _FINALISE: Final = Batch(
 
 _WITH_CONTENTS: Final = Query(
     """
-    SELECT r.notification_id FROM requests AS r JOIN notifications AS n ON n.id = r.notification_id
-    WHERE r.notification_id < $1 AND n.state <> 'open' ORDER BY r.notification_id LIMIT $2
+    WITH next AS MATERIALIZED (
+        SELECT notification_id FROM requests
+        WHERE notification_id > $1 AND notification_id < $2 ORDER BY notification_id LIMIT $3
+    )
+    SELECT n.id, n.state FROM next JOIN notifications AS n ON n.id = next.notification_id ORDER BY n.id
     """,
 )
+"""`MATERIALIZED`: PostgreSQL may else walk the notifications first, most of which have no contents any more."""
 
-_OLD: Final = Query("SELECT id FROM notifications WHERE id < $1 AND state <> 'open' ORDER BY id LIMIT $2")
+_OLD: Final = Query("SELECT id, state FROM notifications WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3")
 
 _BLANK: Final = (
     Batch("DELETE FROM requests WHERE notification_id IN (SELECT id FROM v)", _IDS),
@@ -185,21 +192,37 @@ def _ended(row: Sequence[Any], now: int) -> ledger.Entry:
     )
 
 
-def blank(conn: Connection, rules: UpkeepRules) -> int:
-    """Forget the contents of finished notifications of before the rule's time; answers how many."""
-    ids = _ids(conn, _WITH_CONTENTS, rules.contents_before, rules.slice)
+class Walked(NamedTuple):
+    """How far a walk from the oldest on has come: what it did in this slice, and after whom it goes on.
+
+    A slice is so many rows that are looked at, not so many that are found finished: a million that still wait, all
+    older than the rule's time, must not be read in every round. Once at the end, the walk begins anew.
+    """
+
+    done: int
+    last: UUID
+
+    @property
+    def more(self) -> bool:
+        """Whether the next slice is likely to find some, too."""
+        return self.done > 0 and self.last != BEGINNING
+
+
+def blank(conn: Connection, rules: UpkeepRules, after: UUID) -> Walked:
+    """Forget the contents of finished notifications of before the rule's time, a slice from `after` on."""
+    ids, last = _finished(conn, _WITH_CONTENTS, after, rules.contents_before, rules.slice)
     blanks = (b"{}", b"[]", b"")
     for statement in _BLANK:
         run(conn, statement, [(id_, *blanks[: len(statement.columns) - 1]) for id_ in ids])
-    return len(ids)
+    return Walked(len(ids), last)
 
 
-def delete(conn: Connection, rules: UpkeepRules) -> int:
-    """Delete finished notifications of before the rule's time with all that hangs on them; answers how many."""
-    ids = _ids(conn, _OLD, rules.notifications_before, rules.slice)
+def delete(conn: Connection, rules: UpkeepRules, after: UUID) -> Walked:
+    """Delete finished notifications of before the rule's time with all that hangs on them, a slice from `after` on."""
+    ids, last = _finished(conn, _OLD, after, rules.notifications_before, rules.slice)
     for statement in _DELETE:
         run(conn, statement, [(id_,) for id_ in ids])
-    return len(ids)
+    return Walked(len(ids), last)
 
 
 def trim_captured(conn: Connection, rules: UpkeepRules) -> int:
@@ -222,5 +245,8 @@ def forget_reports(conn: Connection, now: int, limit: int) -> int:
     return len(ask(conn, _FORGET_REPORTS, now - _KEPT_REPORTS_MS, limit))
 
 
-def _ids(conn: Connection, query: Query, before: int, limit: int) -> Sequence[UUID]:
-    return [uuid_of(row[0]) for row in ask(conn, query, first_id_of(before), limit)]
+def _finished(conn: Connection, query: Query, after: UUID, before: int, limit: int) -> tuple[list[UUID], UUID]:
+    """Look at a slice; answers which are finished, and after whom to go on."""
+    rows = ask(conn, query, after, first_id_of(before), limit)
+    ids = [uuid_of(id_) for id_, state in rows if state != OPEN]
+    return ids, uuid_of(rows[-1][0]) if len(rows) == limit else BEGINNING

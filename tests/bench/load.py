@@ -4,7 +4,8 @@
     python -m tests.bench.load --port 8080 --connections 4 --count 20 --batch 1000 --send-at 2099-01-01T00:00:00Z
 
 Prints `closed` the moment its window ends, then one line of JSON (`Report`) when the last answer is in. Every request
-has a recipient and a text of its own (`--same-content`: only the recipient), numbered from `--first`.
+has a recipient and a text of its own (`--same-content`: only the recipient), numbered from `--first`. `--people N`
+goes round N recipients; with `--to user` they are stored people, `person00000000` and on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import resource
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import msgspec
 import uvloop
@@ -148,14 +149,16 @@ class Connection(asyncio.Protocol):
         self._over()
 
 
-def single(path: str, first: int, *, same: bool) -> Iterator[bytes]:
+def single(
+    path: str, first: int, *, same: bool, people: int | None = None, to: Literal["email", "user"] = "email"
+) -> Iterator[bytes]:
     """Make requests without end."""
-    before, after = _item(same=same)
+    before, after = _item(same=same, to=to)
     head = _head(path, len(before % _numbers(0, same=same)) + len(after))
     template = head + before
     number = first
     while True:
-        yield template % _numbers(number, same=same) + after
+        yield template % _numbers(number, same=same, people=people) + after
         number += 1
 
 
@@ -170,18 +173,20 @@ def batches(path: str, first: int, size: int, count: int, send_at: str | None, *
     return made
 
 
-def _item(*, same: bool, send_at: str | None = None) -> tuple[bytes, bytes]:
+def _item(*, same: bool, send_at: str | None = None, to: Literal["email", "user"] = "email") -> tuple[bytes, bytes]:
+    recipient = b'"user":"person%08d"' if to == "user" else b'"email":"person%08d@example.com"'
     order = b"1842" if same else b"%08d"
     before = (
-        b'{"to":{"email":"person%08d@example.com"},"content":{"title":"Your order ' + order + b' is on its way",'
+        b'{"to":{' + recipient + b'},"content":{"title":"Your order ' + order + b' is on its way",'
         b'"body":"Hello **Ada**,\\n\\nyour order ' + order + b' has left our warehouse and should arrive tomorrow.",'
         b'"actions":[{"label":"Follow it","url":"https://shop.example.com/orders/' + order + b'"}]}'
     )
     return before, b"}" if send_at is None else b',"send_at":"' + send_at.encode() + b'"}'
 
 
-def _numbers(number: int, *, same: bool) -> int | tuple[int, ...]:
-    return number if same else (number,) * 4
+def _numbers(number: int, *, same: bool, people: int | None = None) -> int | tuple[int, ...]:
+    person = number % people if people else number
+    return person if same else (person, number, number, number)
 
 
 def _head(path: str, length: int) -> bytes:
@@ -249,6 +254,8 @@ def main(arguments: Any = None) -> None:
     parser.add_argument("--batch", type=int, help="notifications in each request")
     parser.add_argument("--send-at")
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--people", type=int, help="how many different recipients")
+    parser.add_argument("--to", choices=("email", "user"), default="email")
     parser.add_argument("--same-content", action="store_true")
     given = parser.parse_args(arguments)
     if given.batch:
@@ -256,7 +263,8 @@ def main(arguments: Any = None) -> None:
         made = batches(path, given.first, given.batch, given.count, given.send_at, same=given.same_content)
         requests = iter(made)
     else:
-        requests = single(given.path or "/v1/notifications", given.first, same=given.same_content)
+        path = given.path or "/v1/notifications"
+        requests = single(path, given.first, same=given.same_content, people=given.people, to=given.to)
         requests = _limited(requests, given.count)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(drive(Load(requests, given.seconds), given.port, given.connections))

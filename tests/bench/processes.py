@@ -148,6 +148,10 @@ class Sink:
         """Tell the Unix time of the latest arrival."""
         return float(self._stat()[2])
 
+    def first_at(self) -> float:
+        """Tell the Unix time of the first arrival."""
+        return float(self._stat()[1])
+
     def reset(self) -> None:
         """Forget what has arrived."""
         self._wire.sendall(b"XRESET\r\n")
@@ -185,7 +189,7 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a gateway for a bench differs from the next one.
 
     `profile` is where its profile goes, of real time with `wall`; `variables` are laid over the configuration, by their
-    names in the environment.
+    names in the environment. `database` is a URL, by default of a file in its folder; `arguments` follow `serve`.
     """
 
     sink_port: int
@@ -193,6 +197,8 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     profile: Path | None = None
     wall: bool = False
     variables: Mapping[str, str] = MappingProxyType({})
+    database: str | None = None
+    arguments: tuple[str, ...] = ()
 
 
 class Gateway:
@@ -211,7 +217,7 @@ def serving(folder: Path, options: GatewayOptions) -> Iterator[Gateway]:
     port = free_port()
     start = time.monotonic()
     variables = {"GATEWAY_CONFIG": str(folder / "gateway.toml"), **options.variables}
-    command = [*_program(options), "serve", "--port", str(port)]
+    command = [*_program(options), "serve", "--port", str(port), *options.arguments]
     child = Child("gateway", command, folder, cwd=folder, piped=False, variables=variables)
     try:
         _wait_until_ready(child, port)
@@ -219,6 +225,18 @@ def serving(folder: Path, options: GatewayOptions) -> Iterator[Gateway]:
         code = child.stop()
         if code != 0:
             raise BenchFailed(f"the gateway ended with exit code {code}\n{child.tail()}")
+    finally:
+        child.stop()
+
+
+@contextlib.contextmanager
+def working(folder: Path, *arguments: str) -> Iterator[Child]:
+    """Run `gateway work` as the gateway in `folder` is configured."""
+    variables = {"GATEWAY_CONFIG": str(folder / "gateway.toml")}
+    command = [str(Path(sys.executable).with_name("gateway")), "work", *arguments]
+    child = Child("worker", command, folder, cwd=folder, piped=False, variables=variables)
+    try:
+        yield child
     finally:
         child.stop()
 
@@ -254,9 +272,11 @@ def _wait_until_ready(child: Child, port: int) -> None:
 
 
 def _configuration(folder: Path, options: GatewayOptions) -> str:
+    shared = "" if options.database is None else f'secret_key = "{KEY}"'
     return f"""\
 environment = "production"
-database = "sqlite:///{folder}/gateway.db"
+{shared}
+database = "{options.database or f"sqlite:///{folder}/gateway.db"}"
 bootstrap_key = "{KEY}"
 
 [providers.sink]

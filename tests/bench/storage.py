@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
 
 from gateway.model.ids import IdSource
 from gateway.model.states import Mode, OnUnknown, Status
@@ -40,9 +41,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def acceptance(ids: IdSource, number: int, *, due_at: int | None = None, lease: Lease | None = None) -> Acceptance:
-    """Make a notification to one recipient."""
-    now = now_ms()
+def acceptance(
+    ids: IdSource, number: int, *, at: int | None = None, due_at: int | None = None, lease: Lease | None = None
+) -> Acceptance:
+    """Make a notification to one recipient, accepted now or `at` (Unix ms)."""
+    now = now_ms() if at is None else at
     return Acceptance(
         notification=NotificationRow(
             id=ids.new(now),
@@ -75,17 +78,22 @@ def acceptance(ids: IdSource, number: int, *, due_at: int | None = None, lease: 
     )
 
 
-def settlement(row: Acceptance, token: int) -> Settlement:
-    """Say that it was sent at the first try."""
-    now = now_ms()
-    delivery = row.deliveries[0]
+def settlement(row: Acceptance, token: int, *, at: int | None = None) -> Settlement:
+    """Say that it was sent at the first try, now or `at` (Unix ms)."""
+    return settlement_of(row.deliveries[0].id, token, at=at)
+
+
+def settlement_of(id_: UUID, token: int, *, at: int | None = None) -> Settlement:
+    """Say that a delivery was sent at the first try, now or `at` (Unix ms)."""
+    now = now_ms() if at is None else at
+    provider_id = f"<{id_.hex}@example.com>"
     return Settlement(
-        id=delivery.id,
+        id=id_,
         token=token,
         status=Status.SENT,
         final=True,
         provider="smtp-main",
-        provider_id=f"<{delivery.id.hex}@example.com>",
+        provider_id=provider_id,
         due_at=now,
         attempts=(
             AttemptRow(
@@ -95,7 +103,7 @@ def settlement(row: Acceptance, token: int) -> Settlement:
                 took_ms=12,
                 outcome="accepted",
                 detail="250 2.0.0 OK",
-                provider_id=f"<{delivery.id.hex}@example.com>",
+                provider_id=provider_id,
             ),
         ),
         now=now,

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gateway.registry import Registry
 from tests.bench.adapters import _recorded
+from tests.bench.load import single
 from tests.bench.senders import Case, cases
 from tests.bench.table import Row, Target, all_met, render
 
@@ -61,3 +63,13 @@ async def test_what_the_bare_loop_posts_is_what_the_adapter_posted(case: Case):
     assert recorded.path == next(iter(case.replies))
     assert recorded.method == "POST"
     assert recorded.body
+
+
+def test_a_load_to_people_goes_round_them_and_says_something_new_each_time():
+    requests = single("/v1/notifications", 3, same=False, people=4, to="user")
+    made = [next(requests).partition(b"\r\n\r\n") for _ in range(3)]
+    bodies = [msgspec.json.decode(body) for _, _, body in made]
+
+    assert [body["to"] for body in bodies] == [{"user": f"person{number:08}"} for number in (3, 0, 1)]
+    assert len({body["content"]["title"] for body in bodies}) == 3
+    assert all(head.endswith(f"Content-Length: {len(body)}".encode()) for head, _, body in made)

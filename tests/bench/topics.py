@@ -27,7 +27,7 @@ _SECONDS_MOST: Final = 10
 _encode = msgspec.json.Encoder().encode
 
 
-class _Client:
+class Client:
     """One kept connection to a gateway."""
 
     def __init__(self, port: int) -> None:
@@ -55,26 +55,26 @@ def fanning_out(bench: Bench) -> list[Row]:
     with bench.folder("topics") as folder, sinking(folder) as sink:
         with (
             serving(folder, GatewayOptions(sink_port=sink.port, variables=alone)) as gateway,
-            _asking(gateway) as client,
+            asking(gateway) as client,
         ):
             bench.say(f"storing {counts[-1]:,} users")
             rows = [_storing(client, counts)]
             for count in counts:
                 bench.say(f"a topic of {count:,}")
                 rows.append(_planning(folder, gateway, client, count))
-        with bench.gateway(folder, sink.port) as gateway, _asking(gateway) as client:
+        with bench.gateway(folder, sink.port) as gateway, asking(gateway) as client:
             bench.say(f"a topic of {counts[-1]:,}, delivering meanwhile")
             rows.append(_delivering(folder, gateway, client, counts[-1]))
     return rows
 
 
 @contextmanager
-def _asking(gateway: Gateway) -> Generator[_Client]:
-    with closing(_Client(gateway.port)) as client:
+def asking(gateway: Gateway) -> Generator[Client]:
+    with closing(Client(gateway.port)) as client:
         yield client
 
 
-def _storing(client: _Client, counts: tuple[int, ...]) -> Row:
+def _storing(client: Client, counts: tuple[int, ...]) -> Row:
     """Store the most that any topic needs, and subscribe them to topics of every size."""
     took_s = 0.0
     for start in range(0, counts[-1], _AT_ONCE):
@@ -94,7 +94,7 @@ def _storing(client: _Client, counts: tuple[int, ...]) -> Row:
     return Row(name="users stored", measured=counts[-1] / took_s, unit="/s", notes=(note,))
 
 
-def _planning(folder: Path, gateway: Gateway, client: _Client, count: int) -> Row:
+def _planning(folder: Path, gateway: Gateway, client: Client, count: int) -> Row:
     cpu = gateway.child.cpu_s()
     took_s, id_ = _planned(folder, client, count)
     cpu = gateway.child.cpu_s() - cpu
@@ -114,7 +114,7 @@ def _planning(folder: Path, gateway: Gateway, client: _Client, count: int) -> Ro
     )
 
 
-def _delivering(folder: Path, gateway: Gateway, client: _Client, count: int) -> Row:
+def _delivering(folder: Path, gateway: Gateway, client: Client, count: int) -> Row:
     ended = threading.Event()
     waits_ms: list[float] = []
     urgent = threading.Thread(target=_urgent, args=(gateway.port, ended, waits_ms))
@@ -139,7 +139,7 @@ def _delivering(folder: Path, gateway: Gateway, client: _Client, count: int) -> 
     )
 
 
-def _planned(folder: Path, client: _Client, count: int) -> tuple[float, str]:
+def _planned(folder: Path, client: Client, count: int) -> tuple[float, str]:
     """Send to a topic and wait until everybody is planned; answers the seconds, and the notification."""
     began = time.perf_counter()
     request = {
@@ -167,7 +167,7 @@ def _expanding(folder: Path) -> bool:
 
 def _urgent(port: int, ended: threading.Event, waits_ms: list[float]) -> None:
     """Send something urgent now and then."""
-    with closing(_Client(port)) as client:
+    with closing(Client(port)) as client:
         while not ended.wait(_URGENT_EVERY_S) or not waits_ms:
             began = time.perf_counter()
             wanted = {

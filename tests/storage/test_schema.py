@@ -66,7 +66,7 @@ def described_postgres(conn: Connection) -> Any:
         " WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1, 2"
     )
     options = conn.exec_driver_sql(
-        "SELECT relname, reloptions FROM pg_class WHERE relkind = 'r' AND reloptions IS NOT NULL ORDER BY 1"
+        "SELECT relname, option FROM pg_class, unnest(reloptions) AS option WHERE relkind = 'r' ORDER BY 1, 2"
     )
     return [[tuple(map(str, row)) for row in rows] for rows in (columns, indexes, options)]
 

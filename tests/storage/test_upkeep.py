@@ -64,6 +64,17 @@ async def test_the_last_expiry_completes_the_notification(store: SqlStore, rows:
     assert await store.waiting() == 0
 
 
+async def test_what_waits_does_not_hide_what_is_finished_behind_it(store: SqlStore, rows: Rows, clock: Clock) -> None:
+    await store.accept_many([rows.acceptance(rows.delivery(due_at=clock.now + DAY)) for _ in range(25)])
+    done = [rows.acceptance(rows.delivery(status=Status.SKIPPED)) for _ in range(3)]
+    await store.accept_many(done)
+    rules = rows.rules(slice=10, notifications_before=clock.now + DAY, contents_before=clock.now + DAY)
+    reports = [await store.upkeep(rules, clock.now) for _ in range(4)]
+    assert [(report.deleted, report.more) for report in reports] == [(0, False), (0, False), (3, False), (0, False)]
+    assert [await store.notification(None, one.notification.id) for one in done] == [None] * 3
+    assert len(await store.notifications(NotificationFilter(), Page(limit=50))) == 25
+
+
 async def test_a_round_does_one_slice_and_says_when_there_is_more(store: SqlStore, rows: Rows, clock: Clock) -> None:
     await store.accept(rows.acceptance(*[rows.delivery(deadline_at=clock.now) for _ in range(25)]))
     reports = [await store.upkeep(rows.rules(slice=10), clock.now) for _ in range(3)]

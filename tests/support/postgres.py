@@ -111,6 +111,14 @@ class Postgres:
         finally:
             await connection.close()
 
+    async def value(self, query: str, database: str = "postgres") -> Any:
+        """Ask for one value."""
+        connection: Any = await asyncpg.connect(self.url(database))
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
+
     async def clean_database(self) -> str:
         """Empty the one database that most tests share, one after the other; answers its URL."""
         if self._shared is None:

@@ -334,6 +334,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         upkeep=Upkeep(
             store=store,
             retention=settings.retention,
+            categories=settings.categories,
             limits=settings.limits,
             clock=clock,
             every_s=_UPKEEP_S,

@@ -130,7 +130,7 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
 
     notifications_days: Positive = 30
     contents_days: Positive = 7
-    """Bodies, variables and attachments."""
+    """Bodies, variables, attachments and the addresses of deliveries."""
     captured_days: Positive = 7
     inbox_days: Positive = 90
     """What lies in people's inboxes, read or not."""
@@ -224,6 +224,13 @@ class ThrottleSettings(Section, frozen=True, kw_only=True):
     then: ThrottleThen = ThrottleThen.SKIP
 
 
+class KeptSettings(Section, frozen=True, kw_only=True):
+    """How long what is finished of one category stays, in days; what is not given is as in `[retention]`."""
+
+    notifications_days: Positive | None = None
+    contents_days: Positive | None = None
+
+
 class CategorySettings(Section, frozen=True, kw_only=True):
     """`[categories.NAME]`: the rules that people's preferences speak about."""
 
@@ -247,6 +254,7 @@ class CategorySettings(Section, frozen=True, kw_only=True):
     quiet_hours: bool = True
     """Whether quiet hours hold it back."""
     throttle: ThrottleSettings | None = None
+    retention: KeptSettings | None = None
 
 
 class OutboundSettings(Section, frozen=True, kw_only=True):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gateway.config.settings import LimitSettings, RetentionSettings
-from gateway.storage.contract import Store, StoreUnavailable, UpkeepReport, UpkeepRules
+from gateway.config.settings import CategorySettings, LimitSettings, RetentionSettings
+from gateway.storage.contract import Kept, Store, StoreUnavailable, UpkeepReport, UpkeepRules
 
 _DAY_MS: Final = 86_400_000
 _RECEIPTS_MS: Final = 72 * 3_600_000
@@ -22,6 +22,7 @@ class Upkeep:
         *,
         store: Store,
         retention: RetentionSettings,
+        categories: Mapping[str, CategorySettings],
         limits: LimitSettings,
         clock: Callable[[], int],
         every_s: float,
@@ -29,6 +30,7 @@ class Upkeep:
     ) -> None:
         self._store = store
         self._retention = retention
+        self._categories = categories
         self._limits = limits
         self._clock = clock
         self._every_s = every_s
@@ -49,8 +51,8 @@ class Upkeep:
         """Do one round."""
         now = self._clock()
         rules = UpkeepRules(
-            notifications_before=now - self._retention.notifications_days * _DAY_MS,
-            contents_before=now - self._retention.contents_days * _DAY_MS,
+            notifications=self._kept(now, self._retention.notifications_days, self._days("notifications_days")),
+            contents=self._kept(now, self._retention.contents_days, self._days("contents_days")),
             captured_before=now - self._retention.captured_days * _DAY_MS,
             captured_most=self._limits.captured,
             inbox_before=now - self._retention.inbox_days * _DAY_MS,
@@ -58,3 +60,14 @@ class Upkeep:
             slice=self._retention.slice,
         )
         return await self._store.upkeep(rules, now)
+
+    def _days(self, which: str) -> Mapping[str, int]:
+        """Gather what categories say for themselves."""
+        kept = {name: getattr(one.retention, which, None) for name, one in self._categories.items()}
+        return {name: days for name, days in kept.items() if days is not None}
+
+    def _kept(self, now: int, days: int, by_category: Mapping[str, int]) -> Kept:
+        return Kept(
+            before=now - days * _DAY_MS,
+            by_category={name: now - own * _DAY_MS for name, own in by_category.items()},
+        )

@@ -12,10 +12,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from gateway.model.ids import time_of
 from gateway.model.states import Status, Why
+from gateway.observe.masking import mask_text
 from gateway.storage import cancelling, ledger, status, turns
 from gateway.storage.bulk import Batch, Kind, Query, ask, columns, run, uuid_of
-from gateway.storage.contract import UpkeepRules
+from gateway.storage.contract import Kept, UpkeepRules
 from gateway.storage.ledger import OPEN, Books
 from gateway.storage.reading import first_id_of
 
@@ -58,30 +60,79 @@ _WITH_CONTENTS: Final = Query(
         SELECT notification_id FROM requests
         WHERE notification_id > $1 AND notification_id < $2 ORDER BY notification_id LIMIT $3
     )
-    SELECT n.id, n.state FROM next JOIN notifications AS n ON n.id = next.notification_id ORDER BY n.id
+    SELECT n.id, n.state, n.category FROM next JOIN notifications AS n ON n.id = next.notification_id ORDER BY n.id
     """,
 )
 """`MATERIALIZED`: PostgreSQL may else walk the notifications first, most of which have no contents any more."""
 
-_OLD: Final = Query("SELECT id, state FROM notifications WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3")
+_OLD: Final = Query("SELECT id, state, category FROM notifications WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3")
 
 _BLANK: Final = (
     Batch("DELETE FROM requests WHERE notification_id IN (SELECT id FROM v)", _IDS),
     Batch("DELETE FROM attachments WHERE notification_id IN (SELECT id FROM v)", _IDS),
     Batch(
-        "UPDATE deliveries SET recipient = v.object FROM v WHERE deliveries.notification_id = v.id",
+        "UPDATE deliveries SET recipient = v.object, address = NULL FROM v WHERE deliveries.notification_id = v.id",
         columns(id=Kind.ID, object=Kind.BYTES),
     ),
     Batch(
         """
         UPDATE captured
-        SET subject = NULL, text = NULL, html = NULL, searched = '', data = v.object, headers = v.object,
-            attachments = v.list, raw = v.empty
+        SET to_address = '', original_to = '', subject = NULL, text = NULL, html = NULL, searched = '',
+            data = v.object, headers = v.object, attachments = v.list, raw = v.empty
         FROM v WHERE captured.notification_id = v.id
         """,
         columns(id=Kind.ID, object=Kind.BYTES, list=Kind.BYTES, empty=Kind.BYTES),
     ),
 )
+
+_TOLD: Final = (
+    (
+        Batch(
+            """
+            SELECT d.id, d.detail FROM v JOIN deliveries AS d ON d.notification_id = v.id
+            WHERE d.detail LIKE '%@%' OR d.detail LIKE '%+%'
+            """,
+            _IDS,
+        ),
+        Batch(
+            "UPDATE deliveries SET detail = v.detail FROM v WHERE deliveries.id = v.id",
+            columns(id=Kind.ID, detail=Kind.TEXT),
+        ),
+    ),
+    (
+        Batch(
+            """
+            SELECT a.delivery_id, a.number, a.detail FROM v JOIN deliveries AS d ON d.notification_id = v.id
+            JOIN attempts AS a ON a.delivery_id = d.id WHERE a.detail LIKE '%@%' OR a.detail LIKE '%+%'
+            """,
+            _IDS,
+        ),
+        Batch(
+            """
+            UPDATE attempts SET detail = v.detail FROM v
+            WHERE attempts.delivery_id = v.id AND attempts.number = v.number
+            """,
+            columns(id=Kind.ID, number=Kind.INT, detail=Kind.TEXT),
+        ),
+    ),
+    (
+        Batch(
+            """
+            SELECT e.notification_id, e.id, e.detail FROM v JOIN events AS e ON e.notification_id = v.id
+            WHERE e.detail LIKE '%@%' OR e.detail LIKE '%+%'
+            """,
+            _IDS,
+        ),
+        Batch(
+            """
+            UPDATE events SET detail = v.detail FROM v
+            WHERE events.notification_id = v.about AND events.id = v.id
+            """,
+            columns(about=Kind.ID, id=Kind.ID, detail=Kind.TEXT),
+        ),
+    ),
+)
+"""Providers' own words, which may repeat an address: what finds them, and what writes them masked."""
 
 _DELETE: Final = (
     Batch(
@@ -209,17 +260,20 @@ class Walked(NamedTuple):
 
 
 def blank(conn: Connection, rules: UpkeepRules, after: UUID) -> Walked:
-    """Forget the contents of finished notifications of before the rule's time, a slice from `after` on."""
-    ids, last = _finished(conn, _WITH_CONTENTS, after, rules.contents_before, rules.slice)
+    """Forget contents and addresses of finished notifications of before the rule's time, a slice from `after` on."""
+    ids, last = _finished(conn, _WITH_CONTENTS, after, rules.contents, rules.slice)
     blanks = (b"{}", b"[]", b"")
     for statement in _BLANK:
         run(conn, statement, [(id_, *blanks[: len(statement.columns) - 1]) for id_ in ids])
+    for told, mask in _TOLD:
+        masked = [(*key, mask_text(detail)) for *key, detail in run(conn, told, [(id_,) for id_ in ids])]
+        run(conn, mask, masked)
     return Walked(len(ids), last)
 
 
 def delete(conn: Connection, rules: UpkeepRules, after: UUID) -> Walked:
     """Delete finished notifications of before the rule's time with all that hangs on them, a slice from `after` on."""
-    ids, last = _finished(conn, _OLD, after, rules.notifications_before, rules.slice)
+    ids, last = _finished(conn, _OLD, after, rules.notifications, rules.slice)
     for statement in _DELETE:
         run(conn, statement, [(id_,) for id_ in ids])
     return Walked(len(ids), last)
@@ -245,8 +299,8 @@ def forget_reports(conn: Connection, now: int, limit: int) -> int:
     return len(ask(conn, _FORGET_REPORTS, now - _KEPT_REPORTS_MS, limit))
 
 
-def _finished(conn: Connection, query: Query, after: UUID, before: int, limit: int) -> tuple[list[UUID], UUID]:
-    """Look at a slice; answers which are finished, and after whom to go on."""
-    rows = ask(conn, query, after, first_id_of(before), limit)
-    ids = [uuid_of(id_) for id_, state in rows if state != OPEN]
-    return ids, uuid_of(rows[-1][0]) if len(rows) == limit else BEGINNING
+def _finished(conn: Connection, query: Query, after: UUID, kept: Kept, limit: int) -> tuple[list[UUID], UUID]:
+    """Look at a slice; answers which are finished and have been kept long enough, and after whom to go on."""
+    rows = [(uuid_of(id_), *rest) for id_, *rest in ask(conn, query, after, first_id_of(kept.latest), limit)]
+    ids = [id_ for id_, state, category in rows if state != OPEN and kept.is_over(category, time_of(id_))]
+    return ids, rows[-1][0] if len(rows) == limit else BEGINNING

@@ -20,7 +20,7 @@ import uvloop
 
 from gateway.model.ids import IdSource
 from gateway.model.states import NotificationStatus
-from gateway.storage.contract import Lease, NotificationFilter, Page, UpkeepRules
+from gateway.storage.contract import Kept, Lease, NotificationFilter, Page, UpkeepRules
 from gateway.storage.reading import first_id_of
 from gateway.storage.store import SqlStore
 from tests.bench.bench import Bench
@@ -147,8 +147,8 @@ async def _keep_house(filled: Filled, _: int) -> float:
     now = now_ms()
     before = now - _WAITING_FOR_MS
     rules = UpkeepRules(
-        notifications_before=before,
-        contents_before=before,
+        notifications=Kept(before=before),
+        contents=Kept(before=before),
         captured_before=before,
         captured_most=10_000,
         inbox_before=before,

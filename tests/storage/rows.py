@@ -16,6 +16,7 @@ from gateway.storage.contract import (
     DeliveryRow,
     Idempotency,
     InboxRow,
+    Kept,
     Lease,
     NotificationRow,
     Reservation,
@@ -218,16 +219,15 @@ class Rows:
 
     def rules(self, **changes: int) -> UpkeepRules:
         """Rules that touch nothing, but for what a test changes."""
+        kept = {name: Kept(before=changes.pop(f"{name}_before", 0)) for name in ("notifications", "contents")}
         values = {
-            "notifications_before": 0,
-            "contents_before": 0,
             "captured_before": 0,
             "inbox_before": 0,
             "captured_most": 1000,
             "receipts_before": 0,
             "slice": 100,
         }
-        return UpkeepRules(**(values | changes))
+        return UpkeepRules(**kept, **(values | changes))
 
     async def claim(self, store: SqlStore, count: int = 10, worker: str = "worker-1") -> list[Claimed]:
         return await store.claim({LANE: count}, self.lease(worker), self.clock.now)

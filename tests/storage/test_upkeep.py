@@ -1,7 +1,19 @@
 from __future__ import annotations
 
+from uuid import UUID
+
+import msgspec
+
 from gateway.model.states import NotificationStatus, Status, Why
-from gateway.storage.contract import AttachmentRow, CapturedFilter, NotificationFilter, Page, UpkeepReport
+from gateway.storage.contract import (
+    AttachmentRow,
+    CapturedFilter,
+    Kept,
+    NotificationFilter,
+    NotificationView,
+    Page,
+    UpkeepReport,
+)
 from gateway.storage.schema import METADATA
 from gateway.storage.store import SqlStore
 from tests.storage.rows import DAY, LANE, START, Clock, Rows
@@ -100,7 +112,7 @@ async def test_contents_are_forgotten_and_the_record_stays(store: SqlStore, rows
     assert (fresh.request is None, unfinished.request is None, old.request is None) == (False, False, True)
     assert old.reference == "r"
     (delivery,) = await store.deliveries(old.id)
-    assert (delivery.recipient, delivery.address, len(delivery.attempts)) == (b"{}", "ada@example.com", 1)
+    assert (delivery.recipient, delivery.address, len(delivery.attempts)) == (b"{}", None, 1)
     assert await store.attachments(old.id) == ()
     assert [event.request for event in await store.events(old.id)] == [None] * 3
     (_, captured) = await store.captured(CapturedFilter(), Page(limit=5))
@@ -114,8 +126,53 @@ async def test_contents_are_forgotten_and_the_record_stays(store: SqlStore, rows
         b"{}",
         b"",
     )
+    assert (whole.to, whole.original_to) == ("", "")
     assert await store.captured(CapturedFilter(contains="parcel", since=0), Page(limit=5)) != []
     assert len(await store.attachments(fresh.id)) == 1
+
+
+async def test_a_provider_s_words_are_kept_without_the_addresses_in_them(
+    store: SqlStore, rows: Rows, clock: Clock
+) -> None:
+    await store.accept(rows.acceptance())
+    claimed = await rows.claim_one(store)
+    said = "550 5.1.1 <ada@example.com>: no such user; call +1 555 010 0001"
+    attempts = (rows.attempt(detail=said),)
+    await store.settle(rows.settlement(claimed, Status.FAILED, detail=said, attempts=attempts))
+    clock.later(DAY)
+    before = await store.delivery(None, claimed.id)
+    await store.upkeep(rows.rules(contents_before=clock.now), clock.now)
+    after = await store.delivery(None, claimed.id)
+    assert before is not None
+    assert after is not None
+    assert (before.detail, before.attempts[0].detail) == (said, said)
+    told = [after.detail, after.attempts[0].detail]
+    told += [event.detail for event in await store.events(after.notification_id) if event.detail is not None]
+    masked = "550 5.1.1 <a***@example.com>: no such user; call +1555***0001"
+    assert told == [masked] * 3
+
+
+async def test_each_category_is_kept_for_as_long_as_it_says(store: SqlStore, rows: Rows, clock: Clock) -> None:
+    ids: dict[str, UUID] = {}
+    for category in ("default", "audit", "brief"):
+        accepted = rows.acceptance(rows.delivery(status=Status.SKIPPED), category=category)
+        await store.accept(accepted)
+        ids[category] = accepted.notification.id
+
+    def kept(day: int) -> Kept:
+        now = START + day * DAY + 1
+        return Kept(before=now - 5 * DAY, by_category={"audit": now - 300 * DAY, "brief": now})
+
+    async def views(**rules: Kept) -> dict[str, NotificationView | None]:
+        await store.upkeep(msgspec.structs.replace(rows.rules(), **rules), clock.now)
+        return {name: await store.notification(None, id_) for name, id_ in ids.items()}
+
+    for day, gone in ((0, {"brief"}), (5, {"brief", "default"}), (300, set(ids))):
+        seen = await views(contents=kept(day))
+        assert {name for name, view in seen.items() if view is not None and view.request is None} == gone
+    for day, gone in ((0, {"brief"}), (5, {"brief", "default"}), (300, set(ids))):
+        seen = await views(notifications=kept(day))
+        assert {name for name, view in seen.items() if view is None} == gone
 
 
 async def test_a_finished_notification_is_deleted_with_all_that_hangs_on_it(

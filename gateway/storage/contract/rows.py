@@ -557,11 +557,27 @@ class Cancelled(Row, frozen=True, kw_only=True):
     changed: bool
 
 
+class Kept(Row, frozen=True, kw_only=True):
+    """Since when (Unix ms) something of finished notifications is kept; some categories have times of their own."""
+
+    before: int
+    by_category: Mapping[str, int] = {}
+
+    @property
+    def latest(self) -> int:
+        """The time after which nothing goes."""
+        return max(self.before, *self.by_category.values()) if self.by_category else self.before
+
+    def is_over(self, category: str, at: int) -> bool:
+        """Whether what is of `at` has been kept long enough."""
+        return at < self.by_category.get(category, self.before)
+
+
 class UpkeepRules(Row, frozen=True, kw_only=True):
     """Up to when things are kept (Unix ms), and how much is pruned at once."""
 
-    notifications_before: int
-    contents_before: int
+    notifications: Kept
+    contents: Kept
     captured_before: int
     captured_most: int
     inbox_before: int

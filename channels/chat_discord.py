@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, cast
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Meta
@@ -360,11 +360,11 @@ def _inside(found: Mapping[str, Any], outer: str, inner: str) -> Any:
 def _target(message: Message) -> str:
     """Write the URL: `wait` always, the thread that the caller or the URL names."""
     base, _, query = message.to.partition("?")
-    named = parse_qs(query).get("thread_id", [""])[-1]
+    named = parse_qs(query).get("thread_id", [""])[-1] if query else ""
     thread = str(message.options.get("thread_id") or named)
-    more = {"thread_id": thread} if _THREAD(thread) else {}
-    components = {"with_components": "true"} if _own_components(message) else {}
-    return f"{base}?{urlencode({'wait': 'true', **more, **components})}"
+    threads = f"&thread_id={thread}" if _THREAD(thread) else ""
+    components = "&with_components=true" if _own_components(message) else ""
+    return f"{base}?wait=true{threads}{components}"
 
 
 def _own_components(message: Message) -> bool:

@@ -22,7 +22,6 @@ __all__ = [
 ]
 
 # Slack: "&, <, and >" are its only control characters; `<!channel>` and `<@U…>` need them.
-_SLACK: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 # `|` would end the address within a link; Slack reads the rest as what is to be shown.
 _SLACK_IN_LINK: Final = str.maketrans({"&": "&amp;", "<": "%3C", ">": "%3E", "|": "%7C"})
 _SLACK_BARE: Final = re.compile(r"https?://[^\s<>|\"'`*~]+[^\s<>|\"'`*~.,;:!?)\]]")
@@ -30,7 +29,7 @@ _SLACK_BARE: Final = re.compile(r"https?://[^\s<>|\"'`*~]+[^\s<>|\"'`*~.,;:!?)\]
 
 def slack_escape(text: str) -> str:
     """Make text harmless."""
-    return text.translate(_SLACK)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def slack_address(address: str) -> str:
@@ -45,6 +44,8 @@ def slack_label(text: str) -> str:
 
 def slack(text: str) -> str:
     """Escape, and link bare addresses: `verbatim` blocks link none by themselves."""
+    if "://" not in text:
+        return slack_escape(text)
     pieces: list[str] = []
     at = 0
     for found in _SLACK_BARE.finditer(text):
@@ -56,18 +57,25 @@ def slack(text: str) -> str:
 # Discord's Markdown has an escape for each of its marks. `<` begins mentions, timestamps and commands; `#` and `-`
 # mean something at the beginning of a line only.
 DISCORD_MARKS: Final = re.compile(r"[\\*_~`|<>\[\]@]|(?<![^\s])[#-]")
+_DISCORD_PERHAPS: Final = re.compile(r"[\\*_~`|<>\[\]@#-]").search  # a quick look, since most words have none
 _DISCORD_BARE: Final = re.compile(r"https?://[^\s<>\"'`|]+")
 _DISCORD_MENTION: Final = re.compile(r"\\?@(?=everyone|here|[!&]?[0-9]{15})")
 
 
 def discord(text: str) -> str:
     """Escape, but leave bare addresses as they are: Discord links them, and an escape would become part of them."""
+    if "://" not in text:
+        return _discord_marked(text)
     pieces: list[str] = []
     at = 0
     for found in _DISCORD_BARE.finditer(text):
-        pieces += [DISCORD_MARKS.sub(r"\\\g<0>", text[at : found.start()]), found[0]]
+        pieces += [_discord_marked(text[at : found.start()]), found[0]]
         at = found.end()
-    return "".join([*pieces, DISCORD_MARKS.sub(r"\\\g<0>", text[at:])])
+    return "".join([*pieces, _discord_marked(text[at:])])
+
+
+def _discord_marked(text: str) -> str:
+    return DISCORD_MARKS.sub(r"\\\g<0>", text) if _DISCORD_PERHAPS(text) else text
 
 
 def discord_data(text: str) -> str:

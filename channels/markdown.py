@@ -19,7 +19,8 @@ __all__ = ["MOST_DEPTH", "Token", "is_link", "read"]
 MOST_DEPTH: Final = 20
 """How many lists, quotes and marks may be open at once. What nests deeper loses its marks and keeps its words."""
 
-_LINK: Final = re.compile(r"(?:https?://|mailto:)[!-~]+", re.IGNORECASE).fullmatch
+_ANY_CASE: Final = re.IGNORECASE | re.ASCII  # Unicode's long s is a case of ours, and no letter of a scheme
+_LINK: Final = re.compile(r"(?:https?://|mailto:)[!-~]+", _ANY_CASE).fullmatch
 
 
 def is_link(text: str) -> bool:
@@ -63,7 +64,7 @@ _MEANT: Final = re.compile(
     r"|<[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9.-]+>)"
     # … and what is no such thing.
     "|[<~\u2329]",
-    re.IGNORECASE,
+    _ANY_CASE,
 )
 _A_NAME: Final = re.compile("\u2329([\u2329\u232a\u2016])")
 _MEANINGS: Final = {name[1]: meant for meant, name in _NAMES.items()}
@@ -104,7 +105,7 @@ def _tokens(events: Iterable[Any]) -> list[Token]:
         if type(event) is str:
             tokens.append(_ALONE[event])
             continue
-        name, value = event.popitem()
+        ((name, value),) = event.items()
         if name == "Text":
             tokens.append(("text", value, "", ""))
         elif name == "Start":
@@ -123,7 +124,10 @@ def _tokens(events: Iterable[Any]) -> list[Token]:
 
 
 def _named(value: Any) -> tuple[str, Any]:
-    return (value, None) if isinstance(value, str) else value.popitem()
+    if isinstance(value, str):
+        return value, None
+    ((tag, told),) = value.items()
+    return tag, told
 
 
 class _Reading:
@@ -217,7 +221,7 @@ def _bounded(tokens: list[Token]) -> list[Token]:
 
 _FIT: Final = re.compile(r"(?:[!#$&'()*+,./0-9:;=?@A-Z_a-z~-]|%[0-9A-Fa-f]{2})*").fullmatch
 _UNFIT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]")
-_HOST: Final = re.compile(r"(https?://(?:[^/?#@]*@)?)([^/?#@:]+)", re.IGNORECASE).match
+_HOST: Final = re.compile(r"(https?://(?:[^/?#@]*@)?)([^/?#@:]+)", _ANY_CASE).match
 
 
 def _address(told: Any) -> str:

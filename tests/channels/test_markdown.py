@@ -149,6 +149,24 @@ def test_reading_is_linear_in_any_repetition(piece):
     assert time.process_time() - start < 3.0  # a tenth of that; were it quadratic, minutes
 
 
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [
+        ("https://a.example/b", True),
+        ("HTTP://a.example", True),
+        ("mailto:a@b.example", True),
+        ("http\u017f://a.example", False),
+        ("https://a b", False),
+        ("javascript:x", False),
+        ("//a.example", False),
+        ("tel:+1", False),
+        ("", False),
+    ],
+)
+def test_addresses_behind_links_are_of_three_schemes(address, is_one):
+    assert is_link(address) is is_one
+
+
 @given(st.text(max_size=60))
 def test_escaped_data_is_read_as_it_is(data):
     shown = " ".join(data.replace("\0", "\ufffd").split())

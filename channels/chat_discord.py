@@ -22,7 +22,7 @@ from urllib.parse import parse_qs
 import msgspec
 from msgspec import Meta
 
-from channels.chat_escapes import DISCORD_MARKS, bracketed_address, discord
+from channels.chat_escapes import bracketed_address, discord, discord_marks
 from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, chosen, cut, words_of
 from channels.contract import Accepted, Check, Limits, Message, OptionFault, Outcome, Reason, Rejected, Retry, Tools
 from channels.http import Answer, Part, Wire, WireSettings, judge, words
@@ -298,7 +298,7 @@ def embed(said: Words) -> dict[str, Any]:
     lines = [_link(discord(action.label), action.url) for action in said.actions]
     title = cut(said.title, _TITLE_CHARS) if said.title else None
     found = {
-        "title": DISCORD_MARKS.sub(r"\\\g<0>", title) if title else None,
+        "title": discord_marks(title) if title else None,
         "description": "\n\n".join([*blocks_of(said, _DISCORD), *(["\n".join(lines)] if lines else [])]),
         "url": said.url if said.title else None,
         "image": {"url": said.image_url} if said.image_url else None,

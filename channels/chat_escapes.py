@@ -12,6 +12,7 @@ __all__ = [
     "bracketed_address",
     "discord",
     "discord_data",
+    "discord_marks",
     "discord_unmentioned",
     "markdown",
     "slack",
@@ -56,7 +57,7 @@ def slack(text: str) -> str:
 
 # Discord's Markdown has an escape for each of its marks. `<` begins mentions, timestamps and commands; `#` and `-`
 # mean something at the beginning of a line only.
-DISCORD_MARKS: Final = re.compile(r"[\\*_~`|<>\[\]@]|(?<![^\s])[#-]")
+_DISCORD_MARKS: Final = re.compile(r"[\\*_~`|<>\[\]@]|(?<![^\s])[#-]")
 _DISCORD_PERHAPS: Final = re.compile(r"[\\*_~`|<>\[\]@#-]").search  # a quick look, since most words have none
 _DISCORD_BARE: Final = re.compile(r"https?://[^\s<>\"'`|]+")
 _DISCORD_MENTION: Final = re.compile(r"\\?@(?=everyone|here|[!&]?[0-9]{15})")
@@ -65,17 +66,18 @@ _DISCORD_MENTION: Final = re.compile(r"\\?@(?=everyone|here|[!&]?[0-9]{15})")
 def discord(text: str) -> str:
     """Escape, but leave bare addresses as they are: Discord links them, and an escape would become part of them."""
     if "://" not in text:
-        return _discord_marked(text)
+        return discord_marks(text)
     pieces: list[str] = []
     at = 0
     for found in _DISCORD_BARE.finditer(text):
-        pieces += [_discord_marked(text[at : found.start()]), found[0]]
+        pieces += [discord_marks(text[at : found.start()]), found[0]]
         at = found.end()
-    return "".join([*pieces, _discord_marked(text[at:])])
+    return "".join([*pieces, discord_marks(text[at:])])
 
 
-def _discord_marked(text: str) -> str:
-    return DISCORD_MARKS.sub(r"\\\g<0>", text) if _DISCORD_PERHAPS(text) else text
+def discord_marks(text: str) -> str:
+    """Escape alone: where addresses are not linked."""
+    return _DISCORD_MARKS.sub(r"\\\g<0>", text) if _DISCORD_PERHAPS(text) else text
 
 
 def discord_data(text: str) -> str:
@@ -91,11 +93,14 @@ def discord_unmentioned(text: str) -> str:
 # Teams reads a subset of Markdown in every TextBlock. `<at>` mentions somebody only together with an entity beside the
 # card, which no data can bring.
 _TEAMS_MARKS: Final = re.compile(r"[\\*_\[\]`]|^(?=\s*(?:[-+#>]|\d+[.)])\s)", re.MULTILINE)
+_TEAMS_PERHAPS: Final = re.compile(r"[\\*_\[\]`+#>-]|\d[.)]").search
 _ZERO_WIDTH: Final = "\u200b"
 
 
 def teams(text: str) -> str:
     """Put a zero-width space before what would begin a list or a heading, and a backslash before other marks."""
+    if _TEAMS_PERHAPS(text) is None:
+        return text
     return _TEAMS_MARKS.sub(lambda found: "\\" + found[0] if found[0] else _ZERO_WIDTH, text)
 
 

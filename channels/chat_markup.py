@@ -145,23 +145,28 @@ def blocks_of(words: Words, dialect: Dialect) -> list[str]:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _written(markdown: str, dialect: Dialect) -> tuple[str, ...]:
-    levels = [_Level("", "", "")]
+    level = _Level("", "", "")
+    outer: list[_Level] = []
+    linked: list[str] = []  # the bare words since a link began
     for kind, text, address, _ in read(markdown):
-        level = levels[-1]
         if kind == "text":
-            level.marked.append(dialect.text(text))
-            level.plain.append(text)
+            level.line.append(dialect.text(text))
+            linked.append(text)
         elif kind[0] == "/":
-            levels.pop()
-            _close(level, levels[-1], dialect)
+            inner, level = level, outer.pop()
+            _close(inner, level, linked, dialect)
         elif kind in _ALONE:
             _put(level, kind, text, address, dialect)
+            linked.append(text)
         else:
             if kind not in _MARKS:
                 level.end_line()
-            levels.append(_Level(kind, text, address))
-    levels[0].end_line()
-    return tuple(block for block in levels[0].blocks if block)
+            elif kind == "a":
+                linked.clear()
+            outer.append(level)
+            level = _Level(kind, text, address)
+    level.end_line()
+    return tuple(block for block in level.blocks if block)
 
 
 _ALONE: Final = frozenset({"code", "soft", "br", "img", "pre", "hr"})
@@ -169,58 +174,54 @@ _MARKS: Final = frozenset({"a", "strong", "em", "s"})
 
 
 class _Level:
-    """What was written since something was opened: whole blocks, then words in the dialect's marks and bare."""
+    """What was written since something was opened: whole blocks, and the pieces of the line that follows them."""
 
-    __slots__ = ("address", "blocks", "kind", "marked", "plain", "text")
+    __slots__ = ("address", "blocks", "kind", "line", "text")
 
     def __init__(self, kind: str, text: str, address: str) -> None:
         self.kind = kind
         self.text = text
         self.address = address
         self.blocks: list[str] = []
-        self.marked: list[str] = []
-        self.plain: list[str] = []
+        self.line: list[str] = []
 
     def end_line(self) -> None:
         """Make a block of the words that stand between blocks: those of a tight list's items."""
-        if self.marked:
-            self.blocks.append("".join(self.marked))
-            self.marked.clear()
-            self.plain.clear()
+        if self.line:
+            self.blocks.append("".join(self.line))
+            self.line.clear()
 
 
 def _put(level: _Level, kind: str, text: str, address: str, dialect: Dialect) -> None:
     """Write what has no end of its own."""
     match kind:
-        case "pre":
-            level.end_line()
-            level.blocks.append(dialect.pre(text.rstrip("\n")))
-            return
-        case "hr":
-            level.end_line()
-            level.blocks.append(dialect.rule)
-            return
+        case "soft" | "br":
+            level.line.append(text)
         case "code":
-            marked = dialect.code(text)
+            level.line.append(dialect.code(text))
         case "img":
-            marked = _image(address, text or "image", dialect)
+            level.line.append(_image(address, text or "image", dialect))
         case _:
-            marked = text
-    level.marked.append(marked)
-    level.plain.append(text)
+            level.end_line()
+            level.blocks.append(dialect.rule if kind == "hr" else dialect.pre(text.rstrip("\n")))
 
 
-def _close(level: _Level, outer: _Level, dialect: Dialect) -> None:
+def _close(level: _Level, outer: _Level, linked: Sequence[str], dialect: Dialect) -> None:
     """Write what ends here, with its marks around it, as part of what it stands in."""
     kind = level.kind
     if kind in _MARKS:
-        inside, plain = "".join(level.marked), "".join(level.plain)
-        outer.marked.append(_marked(level, inside, plain, dialect))
-        outer.plain.append(plain)
+        inside = "".join(level.line)
+        if kind == "a":
+            outer.line.append(_link(level.address, inside, "".join(linked), dialect))
+        else:
+            before, after = dialect.strong if kind == "strong" else dialect.em if kind == "em" else dialect.strike
+            outer.line.append(f"{before}{inside}{after}" if inside.strip() else inside)
         return
     level.end_line()
     inside = "\n".join(level.blocks)
     match kind:
+        case "p" | "td" | "th" | "table" | "ul" | "ol":
+            outer.blocks.append(inside)
         case "thead" | "tbody":
             outer.blocks += level.blocks
         case "tr":
@@ -230,17 +231,8 @@ def _close(level: _Level, outer: _Level, dialect: Dialect) -> None:
             outer.blocks.append(mark + inside.replace("\n", "\n    "))
         case "blockquote":
             outer.blocks.append(dialect.quote(inside))
-        case "h1" | "h2" | "h3" | "h4" | "h5" | "h6":
-            outer.blocks.append(dialect.heading(inside))
         case _:
-            outer.blocks.append(inside)
-
-
-def _marked(level: _Level, inside: str, plain: str, dialect: Dialect) -> str:
-    if level.kind == "a":
-        return _link(level.address, inside, plain, dialect)
-    before, after = {"strong": dialect.strong, "em": dialect.em, "s": dialect.strike}[level.kind]
-    return f"{before}{inside}{after}" if inside.strip() else inside
+            outer.blocks.append(dialect.heading(inside))
 
 
 def _link(address: str, inside: str, words: str, dialect: Dialect) -> str:

@@ -17,12 +17,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, cast
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Meta
 
-from channels.chat_escapes import DISCORD_MARKS, bracketed_address, discord
+from channels.chat_escapes import bracketed_address, discord, discord_marks
 from channels.chat_markup import Dialect, HookHosts, Words, blocks_of, chosen, cut, words_of
 from channels.contract import Accepted, Check, Limits, Message, OptionFault, Outcome, Reason, Rejected, Retry, Tools
 from channels.http import Answer, Part, Wire, WireSettings, judge, words
@@ -298,7 +298,7 @@ def embed(said: Words) -> dict[str, Any]:
     lines = [_link(discord(action.label), action.url) for action in said.actions]
     title = cut(said.title, _TITLE_CHARS) if said.title else None
     found = {
-        "title": DISCORD_MARKS.sub(r"\\\g<0>", title) if title else None,
+        "title": discord_marks(title) if title else None,
         "description": "\n\n".join([*blocks_of(said, _DISCORD), *(["\n".join(lines)] if lines else [])]),
         "url": said.url if said.title else None,
         "image": {"url": said.image_url} if said.image_url else None,
@@ -360,11 +360,11 @@ def _inside(found: Mapping[str, Any], outer: str, inner: str) -> Any:
 def _target(message: Message) -> str:
     """Write the URL: `wait` always, the thread that the caller or the URL names."""
     base, _, query = message.to.partition("?")
-    named = parse_qs(query).get("thread_id", [""])[-1]
+    named = parse_qs(query).get("thread_id", [""])[-1] if query else ""
     thread = str(message.options.get("thread_id") or named)
-    more = {"thread_id": thread} if _THREAD(thread) else {}
-    components = {"with_components": "true"} if _own_components(message) else {}
-    return f"{base}?{urlencode({'wait': 'true', **more, **components})}"
+    threads = f"&thread_id={thread}" if _THREAD(thread) else ""
+    components = "&with_components=true" if _own_components(message) else ""
+    return f"{base}?wait=true{threads}{components}"
 
 
 def _own_components(message: Message) -> bool:

@@ -1,6 +1,6 @@
 """What the chat adapters share: words read from `content`, Markdown in each medium's own marks, and callers' URLs.
 
-Owns the reading of `Content` into words, the walk over Markdown and the rule which URLs are a service's webhooks.
+Owns the reading of `Content` into words, the writing of Markdown and the rule which URLs are a service's webhooks.
 Refuses to know any service: each adapter gives its `Dialect` and its hosts. What stands in a message is data: every
 letter of it passes the dialect's `text`, so that nothing in it can mention, link or format.
 """
@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import msgspec
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
-from markdown_it.tree import SyntaxTreeNode
 
 from channels.contract import Content, SettingsFault
+from channels.markdown import is_link, read
 
 __all__ = [
     "Action",
@@ -27,14 +25,11 @@ __all__ = [
     "blocks_of",
     "chosen",
     "cut",
-    "is_link",
     "plain_of",
     "reads_as_address",
     "words_of",
 ]
 
-_MOST_DEPTH: Final = 20  # markdown-it answers deeper nesting as text instead of by recursion
-_LINK: Final = re.compile(r"(?:https?://|mailto:)[!-~]+", re.IGNORECASE).fullmatch
 _WEB: Final = re.compile(r"https?://[!-~]+", re.IGNORECASE).fullmatch
 # Words that begin like an address, or are nothing but a host's name (README.md is one, to a browser).
 _READS_AS_ADDRESS: Final = re.compile(
@@ -42,11 +37,6 @@ _READS_AS_ADDRESS: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 ).fullmatch
 _ELLIPSIS: Final = "…"
-
-
-def is_link(text: str) -> bool:
-    """Say whether a text is an address that may stand behind a link: http, https or mailto."""
-    return _LINK(text) is not None
 
 
 def reads_as_address(text: str) -> bool:
@@ -142,15 +132,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
 
 
-_reader: Final = MarkdownIt("commonmark", {"html": False, "maxNesting": _MOST_DEPTH}).enable(["table", "strikethrough"])
-
-
-# Where each line begins with a letter there is nothing but paragraphs: a list, a quote, code, a heading's or a table's
-# rule, each needs a line that begins otherwise.
-_PARAGRAPHS: Final = re.compile(r"[^\W\d_](?:\S| )*(?:\n+[^\W\d_](?:\S| )*)*\n*").fullmatch
-# Words without a character that means something in Markdown: what most messages are. (`:` and `/` mean nothing, since
-# addresses alone are not made links.)
-_JUST_WORDS: Final = re.compile(r"(?:[^\W_]|[ ,.;:/?'\"%()@$+={}\n\u2013\u2014\u2019\u2026-])*").fullmatch
 _REMEMBERED: Final = 64  # bodies, of 20,000 characters at most: a message to a thousand people is read once
 _EACH_PARAGRAPH: Final = re.compile(r"\n[ \t]*\n+").split
 
@@ -164,97 +145,94 @@ def blocks_of(words: Words, dialect: Dialect) -> list[str]:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _written(markdown: str, dialect: Dialect) -> tuple[str, ...]:
-    if _PARAGRAPHS(markdown):
-        return tuple(_paragraph(one.strip(), dialect) for one in _EACH_PARAGRAPH(markdown) if one.strip())
-    tree = SyntaxTreeNode(_reader.parse(markdown))
-    return tuple(block for block in (_block(node, dialect) for node in tree.children) if block)
-
-
-def _paragraph(text: str, dialect: Dialect) -> str:
-    if _JUST_WORDS(text):
-        return "\n".join(dialect.text(line.strip()) for line in text.split("\n"))
-    return _inline(_reader.parseInline(text)[0].children or (), dialect)
-
-
-def _block(node: SyntaxTreeNode, dialect: Dialect) -> str:  # noqa: PLR0911 - one for each kind of node
-    match node.type:
-        case "heading":
-            return dialect.heading(_words(node, dialect))
-        case "bullet_list" | "ordered_list":
-            return _list(node, dialect)
-        case "blockquote":
-            return dialect.quote("\n".join(_block(child, dialect) for child in node.children))
-        case "fence" | "code_block":
-            return dialect.pre(node.content.rstrip("\n"))
-        case "hr":
-            return dialect.rule
-        case "table":
-            rows = [row for part in node.children for row in part.children]
-            return "\n".join(" | ".join(_words(cell, dialect) for cell in row.children) for row in rows)
-        case _:
-            return _words(node, dialect)
-
-
-def _list(node: SyntaxTreeNode, dialect: Dialect) -> str:
-    start = node.attrs.get("start", 1)
-    first = start if isinstance(start, int) else 1
-    lines: list[str] = []
-    for number, item in enumerate(node.children, first):
-        mark = f"{number}. " if node.type == "ordered_list" else dialect.bullet
-        inside = "\n".join(_block(child, dialect) for child in item.children)
-        lines.append(mark + inside.replace("\n", "\n" + "    "))
-    return "\n".join(lines)
-
-
-def _words(node: SyntaxTreeNode, dialect: Dialect) -> str:
-    """Write what stands in a block that holds words and no other blocks."""
-    tokens = [token for child in node.children if child.token for token in child.token.children or ()]
-    return _inline(tokens, dialect)
-
-
-class _Level(NamedTuple):
-    """What was written since a mark was opened: in the dialect's marks, and without any."""
-
-    opener: Token | None
-    marked: list[str]
-    plain: list[str]
-
-
-def _inline(tokens: Sequence[Token], dialect: Dialect) -> str:
-    levels = [_Level(None, [], [])]
-    for token in tokens:
-        if token.nesting > 0:
-            levels.append(_Level(token, [], []))
-            continue
-        if token.nesting < 0:
-            level = levels.pop()
-            marked, plain = _closed(level, dialect), "".join(level.plain)
+    level = _Level("", "", "")
+    outer: list[_Level] = []
+    linked: list[str] = []  # the bare words since a link began
+    for kind, text, address, _ in read(markdown):
+        if kind == "text":
+            level.line.append(dialect.text(text))
+            linked.append(text)
+        elif kind[0] == "/":
+            inner, level = level, outer.pop()
+            _close(inner, level, linked, dialect)
+        elif kind in _ALONE:
+            _put(level, kind, text, address, dialect)
+            linked.append(text)
         else:
-            marked, plain = _span(token, dialect), _plain(token)
-        levels[-1].marked.append(marked)
-        levels[-1].plain.append(plain)
-    return "".join(levels[0].marked)
+            if kind not in _MARKS:
+                level.end_line()
+            elif kind == "a":
+                linked.clear()
+            outer.append(level)
+            level = _Level(kind, text, address)
+    level.end_line()
+    return tuple(block for block in level.blocks if block)
 
 
-def _span(token: Token, dialect: Dialect) -> str:
-    match token.type:
-        case "softbreak" | "hardbreak":
-            return "\n"
-        case "code_inline":
-            return dialect.code(token.content)
-        case "image":
-            return _address(str(token.attrs.get("src", "")), _plain(token) or "image", dialect)
+_ALONE: Final = frozenset({"code", "soft", "br", "img", "pre", "hr"})
+_MARKS: Final = frozenset({"a", "strong", "em", "s"})
+
+
+class _Level:
+    """What was written since something was opened: whole blocks, and the pieces of the line that follows them."""
+
+    __slots__ = ("address", "blocks", "kind", "line", "text")
+
+    def __init__(self, kind: str, text: str, address: str) -> None:
+        self.kind = kind
+        self.text = text
+        self.address = address
+        self.blocks: list[str] = []
+        self.line: list[str] = []
+
+    def end_line(self) -> None:
+        """Make a block of the words that stand between blocks: those of a tight list's items."""
+        if self.line:
+            self.blocks.append("".join(self.line))
+            self.line.clear()
+
+
+def _put(level: _Level, kind: str, text: str, address: str, dialect: Dialect) -> None:
+    """Write what has no end of its own."""
+    match kind:
+        case "soft" | "br":
+            level.line.append(text)
+        case "code":
+            level.line.append(dialect.code(text))
+        case "img":
+            level.line.append(_image(address, text or "image", dialect))
         case _:
-            return dialect.text(token.content) if token.content else ""
+            level.end_line()
+            level.blocks.append(dialect.rule if kind == "hr" else dialect.pre(text.rstrip("\n")))
 
 
-def _closed(level: _Level, dialect: Dialect) -> str:
-    """Write what a mark that ends here holds."""
-    inside, type_ = "".join(level.marked), level.opener.type if level.opener else ""
-    if type_ == "link_open" and level.opener:
-        return _link(str(level.opener.attrs.get("href", "")), inside, "".join(level.plain), dialect)
-    before, after = {"strong_open": dialect.strong, "em_open": dialect.em, "s_open": dialect.strike}[type_]
-    return f"{before}{inside}{after}" if inside.strip() else inside
+def _close(level: _Level, outer: _Level, linked: Sequence[str], dialect: Dialect) -> None:
+    """Write what ends here, with its marks around it, as part of what it stands in."""
+    kind = level.kind
+    if kind in _MARKS:
+        inside = "".join(level.line)
+        if kind == "a":
+            outer.line.append(_link(level.address, inside, "".join(linked), dialect))
+        else:
+            before, after = dialect.strong if kind == "strong" else dialect.em if kind == "em" else dialect.strike
+            outer.line.append(f"{before}{inside}{after}" if inside.strip() else inside)
+        return
+    level.end_line()
+    inside = "\n".join(level.blocks)
+    match kind:
+        case "p" | "td" | "th" | "table" | "ul" | "ol":
+            outer.blocks.append(inside)
+        case "thead" | "tbody":
+            outer.blocks += level.blocks
+        case "tr":
+            outer.blocks.append(" | ".join(level.blocks))
+        case "li":
+            mark = dialect.bullet if outer.kind == "ul" else f"{int(outer.text) + len(outer.blocks)}. "
+            outer.blocks.append(mark + inside.replace("\n", "\n    "))
+        case "blockquote":
+            outer.blocks.append(dialect.quote(inside))
+        case _:
+            outer.blocks.append(dialect.heading(inside))
 
 
 def _link(address: str, inside: str, words: str, dialect: Dialect) -> str:
@@ -266,14 +244,8 @@ def _link(address: str, inside: str, words: str, dialect: Dialect) -> str:
     return dialect.link(inside or dialect.text(address), address)
 
 
-def _address(address: str, words: str, dialect: Dialect) -> str:
+def _image(address: str, words: str, dialect: Dialect) -> str:
     return dialect.link(dialect.text(words), address) if is_link(address) else dialect.text(words)
-
-
-def _plain(token: Token) -> str:
-    if not token.children:
-        return "\n" if token.type in {"softbreak", "hardbreak"} else token.content
-    return "".join(_plain(child) for child in token.children)
 
 
 _PLAIN: Final = Dialect(

@@ -19,7 +19,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from channels import chat_escapes
-from channels.chat_markup import is_link, reads_as_address
+from channels.chat_markup import reads_as_address
+from channels.markdown import is_link
 
 __all__ = ["Data", "GivenObject", "Unfit", "Woven", "weave"]
 

@@ -23,7 +23,7 @@ BUTTON_CHARS: Final = 75
 _BUTTONS_MOST: Final = 25
 TEXT_CHARS: Final = 40_000  # "truncated" beyond: refused here, since half a message is no message
 _FALLBACK_CHARS: Final = 4000  # "limit the text field to 4,000": what notifications and screen readers say
-NO_TEXT: Final = "\u200b"  # for attachments alone: without any text slack_sdk warns, and looks into them
+NO_TEXT: Final = "\u200b"  # for attachments alone: what a notification would say otherwise is Slack's guess
 
 _OWN_FIELDS: Final = (
     "attachments", "icon_emoji", "icon_url", "metadata", "reply_broadcast", "thread_ts", "unfurl_links",

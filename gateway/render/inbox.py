@@ -1,7 +1,7 @@
 """What the inbox shows: words, as text and as HTML that a service's page may put among its own.
 
-Owns the form of an item's content. The HTML is what Markdown can become and no more, cleaned once more whatever it was
-made of; addresses are http or https, or they are left out. Pure.
+Owns the form of an item's content. The HTML is what Markdown can become and no more: a template's own is
+cleaned to that; addresses are http or https, or they are left out. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from channels.contract import Content
-from gateway.render.markdown import Dress, Markdown, is_web_address
+from channels.markdown import read
+from gateway.render.markdown import Dress, html, is_web_address, plain
 from gateway.render.sandbox import escape_markdown
 
 _OWN: Final = frozenset({"title", "body", "url", "image_url", "actions"})
@@ -20,18 +21,18 @@ _OWN: Final = frozenset({"title", "body", "url", "image_url", "actions"})
 _BARE: Final = Dress({})
 
 
-def inbox_content(content: Content, markdown: Markdown) -> Content:
+def inbox_content(content: Content) -> Content:
     """Make an item's content of what was rendered for it: `data` keeps `url`, `image_url`, `actions` and the rest."""
     title = content.subject or _text(content.data.get("title"))
     body = content.data.get("body")
     if isinstance(body, str):
-        text = markdown.text(markdown.parse(body))
-        html = markdown.html(markdown.parse(body), _BARE)
+        tokens = read(body)
+        text, shown = plain(tokens), html(tokens, _BARE)
     else:
         text = content.text or ""
-        html = content.html or markdown.html(markdown.parse(escape_markdown(text)), _BARE)
+        shown = _BARE.clean(content.html) if content.html else html(read(escape_markdown(text)), _BARE)
     return msgspec.structs.replace(
-        content, subject=title, text=text.strip(), html=_BARE.clean(html).strip() or None, data=_data(content.data)
+        content, subject=title, text=text.strip(), html=shown.strip() or None, data=_data(content.data)
     )
 
 

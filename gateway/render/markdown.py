@@ -1,36 +1,35 @@
 """Markdown as mail HTML and as plain text, and the addresses that a `content` request may carry.
 
-Owns what Markdown may become: no raw HTML, links to http, https and mailto only, images over https only. The text
-form is for people: it keeps lists and quotes readable and writes a link's address beside its words.
+Owns what Markdown may become: links to http, https and mailto only, images over https only, and every other character
+escaped between tags of our own. `channels.markdown` reads it, to whom HTML is words. The text form is for people: it
+keeps lists and quotes readable and writes a link's address beside its words.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 import nh3
-from markdown_it import MarkdownIt
-from markdown_it.common.utils import escapeHtml
-from markdown_it.token import Token
 
+from channels.markdown import Token, is_link
 from gateway.model.requests import ContentRequest
 
 TAGS: Final = (
     "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li", "ol", "p",
     "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 )  # fmt: skip
-"""What Markdown can become. A layout styles each by the class `md-<tag>`."""
+"""What Markdown can become, and `del`. A layout styles each by the class `md-<tag>`."""
 
 _NO_CLASS: Final = frozenset({"br", "em", "s", "del", "strong", "tbody", "thead", "tr"})
 """Tags that nobody styles go without a class: they are many, and mailbox programs cut long messages."""
-_TAG_OF: Final = {"fence": "pre", "code_block": "pre"}
-"""Tokens that are shown by another tag than they name."""
-_WITH_ADDRESS: Final = frozenset({"link_open", "image"})
-MOST_DEPTH: Final = 20
-"""How deep lists and quotes may nest: markdown-it answers deeper ones as text instead of by recursion."""
+_MARKS: Final = frozenset({"em", "s", "strong", "/em", "/s", "/strong"})
+_WITH_WORDS: Final = frozenset({"a", "code", "img", "ol", "pre"})
+"""Tags that are not the same every time."""
+_LINES: Final = frozenset(TAGS) - {"a", "br", "code", "em", "img", "s", "del", "strong"}
+"""Tags that begin a line of the source, and whose end ends one."""
 
 
 def class_of(tag: str) -> str:
@@ -38,93 +37,138 @@ def class_of(tag: str) -> str:
     return "" if tag in _NO_CLASS else f"md-{tag}"
 
 
-class Markdown:
-    """One reader of Markdown, and one cleaner of HTML per set of styles."""
-
-    def __init__(self) -> None:
-        self._reader = MarkdownIt("commonmark", {"html": False, "maxNesting": MOST_DEPTH})
-        self._reader.enable(["table", "strikethrough"])
-        self._reader.disable(["html_block", "html_inline"])  # they would only look, and answer no
-        for kind in ("fence", "code_block"):
-            self._reader.add_render_rule(kind, _code_block)
-
-    def parse(self, text: str) -> list[Token]:
-        """Read Markdown; images that are not https become their own words."""
-        tokens = self._reader.parse(text)
-        for token in tokens:
-            if token.type == "inline" and token.children and any(child.type == "image" for child in token.children):
-                token.children = [_safe_image(child) for child in token.children]
-        return tokens
-
-    def html(self, tokens: Sequence[Token], dress: Dress) -> str:
-        """Write HTML, and hold what carries an address to the allowlist once more. Changes the tokens.
-
-        Without links and images nothing of the text becomes more than escaped text between tags of our own, and
-        cleaning it would cost as much as reading it.
-        """
-        dress.put_on(tokens)
-        written = self._reader.renderer.render(tokens, self._reader.options, {})
-        return dress.clean(written) if _carries_address(tokens) else written
-
-    def text(self, tokens: Sequence[Token]) -> str:
-        """Write plain text."""
-        return _Plain().write(tokens)
-
-
-def _carries_address(tokens: Sequence[Token]) -> bool:
-    return any(
-        child.type in _WITH_ADDRESS for token in tokens if token.children is not None for child in token.children
-    )
-
-
 class Dress:
     """What Markdown's HTML wears in one layout: the attributes written on each tag, and the sanitiser that knows them.
 
-    The sanitiser lets exactly these values through. It does not write them itself, since its attributes come in another
-    order in every process, and one message should have the same bytes at every attempt.
+    The sanitiser is for HTML that somebody else wrote, and lets exactly these values through. It would change nothing
+    in what `html` writes, but addresses that no browser could open: a test holds the two to each other.
     """
 
     def __init__(self, styles: Mapping[str, str]) -> None:
         """Take the style of each tag; a tag without one wears only its class."""
-        self.attributes: dict[str, dict[str, str]] = {}
+        worn: dict[str, dict[str, str]] = {}
         for tag in TAGS:
-            worn = {"class": class_of(tag), "style": styles.get(tag, "")}
-            self.attributes[tag] = {name: value for name, value in worn.items() if value}
+            found = {"class": class_of(tag), "style": styles.get(tag, "")}
+            worn[tag] = {name: value for name, value in found.items() if value}
         self.clean = nh3.Cleaner(
             tags=set(TAGS),
             attributes={"a": {"href", "title"}, "img": {"src", "alt", "title"}, "ol": {"start"}},
             tag_attribute_values={
-                tag: {name: {value} for name, value in worn.items()} for tag, worn in self.attributes.items() if worn
+                tag: {name: {value} for name, value in pairs.items()} for tag, pairs in worn.items() if pairs
             },
             url_schemes={"http", "https", "mailto"},
             url_relative="deny",
             link_rel="noopener noreferrer",
         ).clean
-
-    def put_on(self, tokens: Iterable[Token]) -> None:
-        """Write the attributes on the tokens."""
-        for token in tokens:
-            if token.nesting >= 0 and token.tag:
-                # Over whatever stands there: a table's cells come with a style of their own.
-                token.attrs.update(self.attributes.get(_TAG_OF.get(token.type, token.tag), {}))
-            if token.children:
-                self.put_on(token.children)
-
-
-def _code_block(_renderer: object, tokens: Sequence[Token], index: int, _options: object, _env: object) -> str:
-    # Without the usual <code> inside: mail programs need styles on the tag, and inline code has a frame of its own.
-    attributes = "".join(f' {name}="{escapeHtml(str(value))}"' for name, value in tokens[index].attrs.items())
-    return f"<pre{attributes}>{escapeHtml(tokens[index].content)}</pre>\n"
+        self.attributes: Final = {
+            tag: "".join(f' {name}="{_quoted(value)}"' for name, value in pairs.items()) for tag, pairs in worn.items()
+        }
+        """What stands behind each tag's name."""
+        self.written: Final = {"soft": "\n"}
+        """What tokens without words become."""
+        for tag, attributes in self.attributes.items():
+            if tag in _WITH_WORDS:
+                continue
+            self.written["/" + tag] = f"</{tag}>\n" if tag in _LINES else f"</{tag}>"
+            self.written[tag] = f"<{tag}{attributes}>\n" if tag in {"br", "hr"} else f"<{tag}{attributes}>"
 
 
-def _safe_image(token: Token) -> Token:
-    if token.type != "image" or str(token.attrs.get("src", "")).lower().startswith("https://"):
-        return token
-    return Token("text", "", 0, content=token.content)
+def html(tokens: Iterable[Token], dress: Dress) -> str:
+    """Write HTML in which nothing but tags of our own is a tag. A link that may lead nowhere is its words."""
+    pieces = ["\n"]
+    linked = False
+    for kind, text, address, title in tokens:
+        if kind == "text":
+            pieces.append(_escaped(text))
+        elif kind == "a":
+            linked = is_link(address)
+            if linked:
+                attributes = f'{_titled(title)}{dress.attributes["a"]} rel="noopener noreferrer"'
+                pieces.append(f'<a href="{_quoted(address)}"{attributes}>')
+        elif kind == "/a":
+            pieces.append("</a>" if linked else "")
+        else:
+            if kind in _LINES and pieces[-1][-1:] != "\n":
+                pieces.append("\n")
+            known = dress.written.get(kind)
+            pieces.append(_with_words(kind, text, address, title, dress) if known is None else known)
+    return "".join(pieces[1:])
 
 
-class _Plain:
-    """Writes tokens as text. `prefix` is what every line of the open blocks starts with."""
+def _with_words(kind: str, text: str, address: str, title: str, dress: Dress) -> str:
+    worn = dress.attributes[kind.removeprefix("/")]
+    match kind:
+        case "code":
+            return f"<code{worn}>{_escaped(text)}</code>"
+        case "pre":
+            # Without the usual <code> inside: mail programs need styles on the tag, and inline code has a frame of its
+            # own. A line break at the beginning is none to HTML (its section 13.1.2.5).
+            return f"<pre{worn}>{_escaped(text.removeprefix(_BREAK))}</pre>\n"
+        case "ol":
+            return f"<ol{worn}>" if text == "1" else f'<ol start="{text}"{worn}>'
+        case "img" if is_link(address) and address.lower().startswith("https://"):
+            return f'<img src="{_quoted(address)}" alt="{_quoted(text)}"{_titled(title)}{worn}>'
+        case "img":
+            return _escaped(text)
+        case _:
+            return f"</{kind[1:]}>\n"
+
+
+_BREAK: Final = "\n"
+_SPECIAL: Final = re.compile('[&<>"\xa0\r]').search
+
+
+def _escaped(text: str) -> str:
+    """Write text as browsers do (WHATWG HTML 13.3), with no carriage return, which their readers do not keep."""
+    if _SPECIAL(text) is None:
+        return text
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("\xa0", "&nbsp;").replace("\r", "\n")
+
+
+def _quoted(text: str) -> str:
+    return _escaped(text).replace('"', "&quot;")
+
+
+def _titled(title: str) -> str:
+    return f' title="{_quoted(title)}"' if title else ""
+
+
+def plain(tokens: Iterable[Token]) -> str:
+    """Write plain text."""
+    page = _Page()
+    words: list[str] = []
+    link: tuple[int, str] = (0, "")
+    for kind, text, address, _ in tokens:
+        if kind in _WORDS:
+            words.append(" " if kind == "soft" else text)
+        elif kind == "a":
+            link = (len(words), address)
+        elif kind == "/a":
+            start, target = link
+            words[start:] = [_with_target("".join(words[start:]), target)]
+        elif kind not in _MARKS:
+            if kind in _CELL_ENDS:
+                page.cells.append("".join(words))
+            else:
+                if words:
+                    page.put("".join(words))
+                page.block(kind, text)
+            words.clear()
+    return "\n".join(page.lines).strip("\n")
+
+
+_WORDS: Final = frozenset({"text", "code", "img", "br", "soft"})
+_CELL_ENDS: Final = frozenset({"/td", "/th"})
+
+
+def _with_target(words: str, target: str) -> str:
+    bare = target.removeprefix("mailto:")
+    return words if words in {target, bare} else f"{words} ({bare})" if words else bare
+
+
+class _Page:
+    """The lines so far. `prefix` is what every line of the open blocks starts with."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -132,16 +176,8 @@ class _Plain:
         self.marker = ""
         self.counters: list[int | None] = []
         self.cells: list[str] = []
-        self.tight = 0
 
-    def write(self, tokens: Sequence[Token]) -> str:
-        for token in tokens:
-            action = getattr(self, "_" + token.type, None)
-            if action is not None:
-                action(token)
-        return "\n".join(self.lines).strip("\n")
-
-    def _put(self, text: str) -> None:
+    def put(self, text: str) -> None:
         for line in text.split("\n"):
             prefix = "".join(self.prefix)
             if self.marker:
@@ -150,112 +186,54 @@ class _Plain:
                 self.marker = ""
             self.lines.append((prefix + line).rstrip())
 
-    def _gap(self) -> None:
+    def gap(self) -> None:
         blank = "".join(self.prefix).rstrip()
         if self.lines and self.lines[-1] != blank and not self.marker:
             self.lines.append(blank)
 
-    def _paragraph_open(self, token: Token) -> None:
-        if not token.hidden:
-            self._gap()
+    def block(self, kind: str, text: str) -> None:
+        """Begin or end a block, whose words are put by themselves."""
+        match kind:
+            case "ul" | "ol":
+                if not self.counters:
+                    self.gap()
+                self.counters.append(int(text) if kind == "ol" else None)
+            case "li":
+                self._item()
+            case "/ul" | "/ol":
+                self.counters.pop()
+            case "/li" | "/blockquote":
+                self.marker = ""
+                self.prefix.pop()
+            case "/tr":
+                self.put(" | ".join(self.cells))
+                self.cells.clear()
+            case _:
+                if kind in _APART:
+                    self.gap()
+                self._whole(kind, text)
 
-    def _heading_open(self, _token: Token) -> None:
-        self._gap()
-
-    def _inline(self, token: Token) -> None:
-        text = _inline_text(token.children or [])
-        if self.cells and self.cells[-1] == "":
-            self.cells[-1] = text
-        else:
-            self._put(text)
-
-    def _fence(self, token: Token) -> None:
-        self._gap()
-        self._put("\n".join("    " + line for line in token.content.rstrip("\n").split("\n")))
-
-    def _code_block(self, token: Token) -> None:
-        self._fence(token)
-
-    def _hr(self, _token: Token) -> None:
-        self._gap()
-        self._put("-" * 20)
-
-    def _blockquote_open(self, _token: Token) -> None:
-        self._gap()
-        self.prefix.append("> ")
-
-    def _blockquote_close(self, _token: Token) -> None:
-        self.prefix.pop()
-
-    def _bullet_list_open(self, _token: Token) -> None:
-        if not self.counters:
-            self._gap()
-        self.counters.append(None)
-
-    def _ordered_list_open(self, token: Token) -> None:
-        if not self.counters:
-            self._gap()
-        self.counters.append(int(token.attrs.get("start", 1)))
-
-    def _bullet_list_close(self, _token: Token) -> None:
-        self.counters.pop()
-
-    def _ordered_list_close(self, _token: Token) -> None:
-        self.counters.pop()
-
-    def _list_item_open(self, _token: Token) -> None:
+    def _item(self) -> None:
         number = self.counters[-1]
         self.marker = "- " if number is None else f"{number}. "
         if number is not None:
             self.counters[-1] = number + 1
         self.prefix.append(" " * len(self.marker))
 
-    def _list_item_close(self, _token: Token) -> None:
-        self.marker = ""
-        self.prefix.pop()
-
-    def _table_open(self, _token: Token) -> None:
-        self._gap()
-
-    def _tr_open(self, _token: Token) -> None:
-        self.cells = []
-
-    def _th_open(self, _token: Token) -> None:
-        self.cells.append("")
-
-    def _td_open(self, _token: Token) -> None:
-        self.cells.append("")
-
-    def _tr_close(self, _token: Token) -> None:
-        cells, self.cells = self.cells, []
-        self._put(" | ".join(cells))
-
-
-def _inline_text(tokens: Sequence[Token]) -> str:
-    pieces: list[str] = []
-    links: list[tuple[int, str]] = []
-    for token in tokens:
-        match token.type:
-            case "text" | "code_inline" | "text_special":
-                pieces.append(token.content)
-            case "softbreak" | "hardbreak":
-                pieces.append("\n" if token.type == "hardbreak" else " ")
-            case "image":
-                pieces.append(token.content)
-            case "link_open":
-                links.append((len(pieces), str(token.attrs.get("href", ""))))
-            case "link_close" if links:
-                start, target = links.pop()
-                words = "".join(pieces[start:])
-                pieces[start:] = [_with_target(words, target)]
+    def _whole(self, kind: str, text: str) -> None:
+        match kind:
+            case "blockquote":
+                self.prefix.append("> ")
+            case "pre":
+                self.put("\n".join("    " + line for line in text.rstrip("\n").split("\n")))
+            case "hr":
+                self.put("-" * 20)
             case _:
                 pass
-    return "".join(pieces)
 
 
-def _with_target(words: str, target: str) -> str:
-    plain = target.removeprefix("mailto:")
-    return words if words in {target, plain} else f"{words} ({plain})" if words else plain
+_APART: Final = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "hr", "blockquote", "table"})
+"""Blocks with an empty line before them."""
 
 
 _WEB: Final = frozenset({"http", "https"})

@@ -17,13 +17,13 @@ from jinja2 import Template as Compiled
 from markupsafe import Markup
 
 from channels.contract import Content
+from channels.markdown import read
 from gateway.model.requests import Action, ContentRequest
-from gateway.render import digest, parts
+from gateway.render import digest, markdown, parts
 from gateway.render.cache import RenderCache
 from gateway.render.fitting import fitting_faults
 from gateway.render.formats import Refused, babel_locale, time_zone
 from gateway.render.inbox import inbox_content
-from gateway.render.markdown import Markdown
 from gateway.render.sandbox import RenderFailed, Workshop, escape_markdown
 from gateway.render.source import CONTENT_KEY, MEDIA, SHARED, Slot, TemplateFault, TemplateSource, read_folder
 from gateway.render.styles import inline_whole
@@ -102,7 +102,6 @@ class Renderer:
         self._most_versions = most_versions
         self._inline_source = inline_source
         self._workshop = Workshop({"gateway": {"public_url": public_url, "product": product}})
-        self._markdown = Markdown()
         self._current: dict[str, Template] = {}
         self._known: OrderedDict[str, Template] = OrderedDict()
         self._cache = RenderCache(most_entries=cache_entries, most_bytes=cache_bytes)
@@ -297,7 +296,7 @@ class Renderer:
 
     def for_inbox(self, content: Content) -> Content:
         """Make of what was rendered for the inbox what lies in it: clean HTML and text, and web addresses alone."""
-        return inbox_content(content, self._markdown)
+        return inbox_content(content)
 
     def item(
         self,
@@ -456,7 +455,7 @@ class Renderer:
         if "text" in own:
             text = self._run(scene, own["text"]).strip()
         elif (body := own.get("body") or generic.get("body")) is not None:
-            text = self._markdown.text(self._markdown.parse(self._run(scene, body)))
+            text = markdown.plain(read(self._run(scene, body)))
         else:
             text = self._read(scene, part, lambda rendered: parts.words_in(parts.unwoven(rendered, ledger)))
         return Content(subject=title or None, text=text or None, data=data)
@@ -529,14 +528,14 @@ class Renderer:
     def _show(self, scene: _Scene, words: _Words, subject: str | None) -> Content:
         """Show words in the layout (e-mail), or hand them to the channel to show natively."""
         title = one_line(subject if subject is not None else words.title)
-        tokens = self._markdown.parse(words.body)
-        text = self._markdown.text(tokens)
+        tokens = read(words.body)
+        text = markdown.plain(tokens)
         if scene.channel != "email":
             return Content(subject=title, text=_with_links(text, words), data=_native(title, words))
         layout = scene.template.layout
         if layout is None:
             return Content(subject=title, text=_with_links(text, words))
-        html = self._markdown.html(tokens, layout.dress)
+        html = markdown.html(tokens, layout.dress)
         return self._in_layout(scene=scene, layout=layout, words=words, subject=title, text=text, html=html)
 
     def _in_layout(
@@ -549,7 +548,7 @@ class Renderer:
             "actions": [{"label": action.label, "url": action.url} for action in words.actions],
         }
         values = {**scene.values, "subject": subject, "preheader": one_line(text)[:PREHEADER_CHARS]}
-        html_scene = msgspec.structs.replace(scene, values={**values, "content": {**shown, "body": Markup(html)}})  # noqa: S704 # sanitised just before
+        html_scene = msgspec.structs.replace(scene, values={**values, "content": {**shown, "body": Markup(html)}})  # noqa: S704 # escaped just before
         text_scene = msgspec.structs.replace(scene, values={**values, "content": {**shown, "body": text}})
         return Content(
             subject=subject,

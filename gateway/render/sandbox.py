@@ -64,6 +64,8 @@ _MOST_REPEATED: Final = 10_000
 _MARKDOWN = re.compile(r"[!\"#&'()*+\-.<=>\[\\\]_`|~]")
 """Punctuation that can mean something to Markdown somewhere; the rest is left alone, for those who read the source."""
 _LINE_BREAKS = re.compile(r"[^\S\n]*[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]\s*")
+_UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f]")
+"""What `clean` drops later, and what is no white space: gone before, or it would hide white space at an edge."""
 _CONTROLS: Final = bytes([*range(9), 11, 12, *range(14, 32), 127])
 
 
@@ -191,10 +193,10 @@ def escape_markdown(value: Any) -> str:
     text = "" if value is None else str(value).strip()
     if text.isalnum():
         return text
-    text = _MARKDOWN.sub(r"\\\g<0>", text)
-    if not text.isprintable():
-        text = _LINE_BREAKS.sub("  \n", text).replace("\t", " ")
-    return text
+    if text.isprintable():
+        return _MARKDOWN.sub(r"\\\g<0>", text)
+    text = _MARKDOWN.sub(r"\\\g<0>", _UNSEEN.sub("", text).strip())
+    return _LINE_BREAKS.sub("  \n", text).replace("\t", " ")
 
 
 _FINALIZERS: Final[Mapping[Medium, Callable[[Any], Any]]] = {"txt": _blank, "html": _blank, "md": escape_markdown}

@@ -534,7 +534,7 @@ async def test_check_asks_whose_token_it_is():
     assert (await built().check()).ok
 
 
-async def test_the_sdk_tries_nothing_twice_and_nothing_past_our_wire():
+async def test_nothing_is_tried_twice():
     async with bot(Do.CLOSE) as (channel, server):
         assert isinstance(await channel.send(slack()), Unknown)
         assert len(server.requests) == 1

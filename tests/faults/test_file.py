@@ -17,6 +17,9 @@ from tests.support.smtp_server import SmtpServer
 PATIENT = {"server": {"lease_s": 30, "poll_s": 0.1}}
 """As in production the lease is much longer than the fault: what cannot be renewed is lost."""
 
+DISK_KIB = 40 * 1024
+"""The log of writes grows to 16 MiB before it is emptied into the file: on less, the gateway itself fills the disk."""
+
 
 async def test_killed_at_an_fsync(faults: Faults):
     kills = faults.count(short=1, long=10)
@@ -62,7 +65,7 @@ async def test_fsyncs_that_fail_refuse_and_lose_nothing(faults: Faults):
 
 
 async def test_a_full_disk_that_is_freed(faults: Faults):
-    with small_disk(faults.folder / "disk", 6 * 1024) as disk:
+    with small_disk(faults.folder / "disk", DISK_KIB) as disk:
         async with SmtpServer() as server:
             config = faults.config(server, f"sqlite:///{disk}/gateway.db", **PATIENT)
             async with serving(config) as (_, client):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from channels.testing_server import Listener
+from tests.support.patience import PATIENCE_S
 
 
 class Do(Enum):
@@ -111,13 +112,13 @@ class SmtpServer:
         """Refuse new connections and cut the open ones. The port is free afterwards; `async with` again restarts it."""
         await self._listener.stop()
 
-    async def wait_for_message(self, timeout: float = 5.0, *, count: int = 1) -> Mail:  # noqa: ASYNC109 - a test's patience
+    async def wait_for_message(self, timeout: float = PATIENCE_S, *, count: int = 1) -> Mail:  # noqa: ASYNC109 - a test's patience
         """Wait until `count` messages have arrived in all; answers the latest of them."""
         async with asyncio.timeout(timeout), self._arrived:
             await self._arrived.wait_for(lambda: len(self.messages) >= count)
         return self.messages[count - 1]
 
-    async def wait_for_command(self, start: str, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - a test's patience
+    async def wait_for_command(self, start: str, timeout: float = PATIENCE_S) -> None:  # noqa: ASYNC109 - a test's patience
         """Wait until a command that begins so has come in."""
         async with asyncio.timeout(timeout), self._arrived:
             await self._arrived.wait_for(lambda: any(line.startswith(start) for line in self.commands))

@@ -5,6 +5,7 @@ Properties have no time limit of their own, as a busy machine is no fault of the
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -24,6 +25,19 @@ os.environ["SEED"] = os.environ.get("SEED") or str(random.SystemRandom().randran
 from tests.faults.frame import LONG, SEED, Row, table_of  # noqa: E402 - it reads the seed
 
 ROWS = pytest.StashKey[list[Row]]()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of the garbage collector's sight, which would look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_open() -> Iterator[None]:
+    """Let whoever left a connection open hear of it, and not whoever runs when the collector comes by."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN    := .venv/bin
 PORT   ?= 8080
+JOBS   ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run test faults check bench format lock clean
@@ -27,8 +28,8 @@ setup-dev: .venv/installed-dev ## … and with what testing needs
 run: setup ## start the gateway on its embedded default (PORT=8080)
 	@$(BIN)/gateway serve --port $(PORT)
 
-test: setup-dev ## run every test
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup-dev ## run every test, in JOBS processes (0: in this one, for a debugger)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 faults: setup-dev ## inject every fault, in its long form, and print the table (SEED=… repeats a run)
 	@FAULTS=long SEED=$(SEED) $(BIN)/python -m pytest tests/faults tests/router/test_simulation.py $(ARGS)

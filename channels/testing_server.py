@@ -21,7 +21,7 @@ import json as json_module
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,7 +29,7 @@ from http import HTTPStatus
 from typing import Any, Final, Self, cast
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["Answering", "Do", "Held", "HttpServer", "Received", "Reply"]
+__all__ = ["Answering", "Do", "Held", "HttpServer", "Listener", "Received", "Reply", "stop_accepting"]
 
 _HEAD_OCTETS: Final = 262_144  # of one request; more than any client sends
 _TRICKLE_S: Final = 0.02
@@ -167,6 +167,72 @@ class _Script:
         return steps[min(at, len(steps) - 1)]
 
 
+async def stop_accepting(server: asyncio.Server) -> None:
+    """Accept nobody more, and let whoever was accepted just now become a connection; close the server after this.
+
+    `Server.close` alone leaves a connection behind that was accepted in the same turn of the loop: nobody hears of it,
+    and nobody closes it.
+    """
+    loop = asyncio.get_running_loop()
+    for one in server.sockets:
+        loop.remove_reader(one.fileno())
+    for _ in range(2):  # in one turn its transport is made, in the next its protocol hears of it
+        await asyncio.sleep(0)
+
+
+class Listener:
+    """A listening socket whose connections are all gone when it has stopped, those too that came while it did.
+
+    `converse` holds the conversation of one connection, which is closed when that ends.
+    """
+
+    def __init__(
+        self, converse: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+    ) -> None:
+        self._converse = converse
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str | None = None, port: int | None = None, **how: Any) -> int:
+        """Listen, with the arguments of `asyncio.start_server`; answers the port."""
+        self._server = await asyncio.start_server(self._connected, host, port, **how)
+        found: int = self._server.sockets[0].getsockname()[1]
+        return found
+
+    async def stop(self) -> None:
+        """Refuse new connections, and cut the open ones. `start` listens again."""
+        server, self._server = self._server, None
+        if server is not None:
+            await stop_accepting(server)
+            server.close()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Note the connection at once: `stop` must find it even if its conversation has not had its first turn."""
+        if self._server is None:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._converse(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._ended(task, writer))
+
+    def _ended(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        self._tasks.discard(task)
+        if self._server is None:
+            writer.transport.abort()  # closing would wait for a reader who may never read
+        else:
+            writer.close()
+
+
 class HttpServer:
     """One server on a free port of 127.0.0.1, for as long as the `async with` lasts.
 
@@ -192,9 +258,8 @@ class HttpServer:
         self._host = host
         self._port = 0
         self._script = _Script()
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._serve)
         self._bound: socket.socket | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -214,9 +279,7 @@ class HttpServer:
         self._bound.bind(("127.0.0.1", 0))
         self._port = self._bound.getsockname()[1]
         if self.answering is not Do.REFUSE:  # a port that is bound and not listened on is nobody else's, and refuses
-            self._server = await asyncio.start_server(
-                self._serve, sock=self._bound, ssl=self._tls, limit=_HEAD_OCTETS, backlog=512
-            )
+            await self._listener.start(sock=self._bound, ssl=self._tls, limit=_HEAD_OCTETS, backlog=512)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -226,13 +289,8 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Stop listening and cut every connection; from now on connecting is refused."""
-        if self._server is not None:
-            self._server.close()
         self.cut()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._listener.stop()
 
     def cut(self) -> None:
         """Close every open connection, as a server does with those that were idle for long; go on listening."""
@@ -240,10 +298,6 @@ class HttpServer:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         self.connections += 1
         self.open += 1
         self._writers.add(writer)
@@ -251,7 +305,7 @@ class HttpServer:
             with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ssl.SSLError):
                 await self._converse(reader, writer, self.connections)
         except asyncio.CancelledError:
-            pass  # the server is being stopped; asyncio's streams would print the cancellation as an error
+            pass  # the server is being stopped
         finally:
             self.open -= 1
             self.left.set()

@@ -74,6 +74,7 @@ class Family:
         self._due: dict[int, float] = {}
         self._mourned_s: dict[int, float] = {}
         self._stopping = False
+        self._asked = 0
         self._announced = False
         self._code = 0
         self._trouble: str | None = None
@@ -190,7 +191,9 @@ class Family:
             os.close(child.reader)
             code = os.waitstatus_to_exitcode(status)
             if self._stopping:
-                self._code = self._code or abs(code)
+                # One that had not yet come to heed the signal did as it was told, too.
+                told = not child.ready and code == -self._asked
+                self._code = self._code or (0 if told else abs(code))
             else:
                 self._replace(child, code)
 
@@ -205,6 +208,7 @@ class Family:
     def _stop(self, number: int) -> None:
         """Pass the signal on: the first stops each process gently, the second at once."""
         self._stopping = True
+        self._asked = number
         for pid in self._children:
             os.kill(pid, number)
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from asyncpg import connect as dial_asyncpg  # pyright: ignore[reportMissingTypeStubs,reportUnknownVariableType] # it has none
-from sqlalchemy import URL, Connection, make_url
+from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.config.database_url import split_hosts, with_host
@@ -38,6 +38,9 @@ _CONNECT_S: Final = 5
 _POSTGRES_PORT: Final = 5432
 _STATEMENT_S: Final = 15
 """Longer than any round takes; a server that hangs must not hang the gateway."""
+
+_TRANSACTION_S: Final = 20
+"""Longer than any transaction takes, and shorter than a lease. See `_LIMIT_TRANSACTIONS`."""
 
 _CLOCK_FRESH_S: Final = 5
 """How long a measured difference of clocks is used: drift within it is far below a millisecond."""
@@ -97,11 +100,8 @@ class PostgresDatabase:
 
     async def now_ms(self) -> int:
         """Tell the server's time: measured every few seconds, counted on by this machine's steady clock between."""
-        steady = time.monotonic()
-        if self._measured_at is None or steady - self._measured_at > _CLOCK_FRESH_S:
-            server = await self.read(lambda conn: conn.exec_driver_sql(_NOW).scalar_one())
-            # The answer was made about half a round trip ago.
-            self._ahead_s = float(server) - (steady + time.monotonic()) / 2
+        if self._measured_at is None or time.monotonic() - self._measured_at > _CLOCK_FRESH_S:
+            self._ahead_s = await self.read(_ahead_s)
             self._measured_at = time.monotonic()
         return int((time.monotonic() + self._ahead_s) * 1000) + self._offset_ms()
 
@@ -112,6 +112,7 @@ class PostgresDatabase:
         def upgrade(conn: Connection) -> list[str]:
             conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            conn.exec_driver_sql(_LIMIT_TRANSACTIONS.format(limit_ms=0, local="true"))
             return migrate.upgrade(conn)
 
         return await self.write(upgrade)
@@ -189,7 +190,7 @@ class PostgresDatabase:
         return self._engine.connect()
 
     def _make_engine(self) -> AsyncEngine:
-        return create_async_engine(
+        engine = create_async_engine(
             self._url,
             pool_size=self._connections,
             max_overflow=0,
@@ -206,12 +207,42 @@ class PostgresDatabase:
                     "lock_timeout": "5000",
                     # A process frozen in a transaction holds its rows: promised is a take-over within lease + 5 s.
                     "idle_in_transaction_session_timeout": "4000",
+                    # The server asks after whoever is silent: a machine that died says no goodbye.
+                    "tcp_keepalives_idle": "5",
+                    "tcp_keepalives_interval": "2",
+                    "tcp_keepalives_count": "3",
                     "synchronous_commit": "on",
                     "jit": "off",
                 }
                 | _PLANNER,
             },
         )
+        event.listen(engine.sync_engine, "connect", _limit_transactions)
+        return engine
+
+
+def _limit_transactions(connection: Any, _: object) -> None:
+    statement = _LIMIT_TRANSACTIONS.format(limit_ms=_TRANSACTION_S * 1000, local="false")
+
+    async def limit(driver: Any) -> None:
+        await driver.execute(statement)
+
+    connection.run_async(limit)
+
+
+_LIMIT_TRANSACTIONS: Final = """
+    SELECT set_config(name, '{limit_ms}', {local}) FROM pg_settings WHERE name = 'transaction_timeout'
+    """
+"""Servers have it from 17 on; older ones take no notice. The driver prepares a statement with a Flush: a client that
+is cut off just then leaves a server that is neither idle nor, while it waits for the next word, heeds its
+`statement_timeout`. Without this limit it holds its rows until TCP gives up."""
+
+
+def _ahead_s(conn: Connection) -> float:
+    """Measure how far the server's clock is ahead of our steady one."""
+    asked = time.monotonic()  # here, since the connection may have had to be waited for
+    server = conn.exec_driver_sql(_NOW).scalar_one()
+    return float(server) - (asked + time.monotonic()) / 2  # the answer was made about half a round trip ago
 
 
 _NOW: Final = "SELECT extract(epoch FROM clock_timestamp())"

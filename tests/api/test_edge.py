@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-import uvicorn
 
 from gateway.api.problems import problem_reply
 from gateway.bootstrap.connections import Connection, House
 from gateway.errors import PROBLEM_TYPES, Problem
 from gateway.storage.contract import StoreUnavailable
 from tests.api.conftest import ADMIN, Api
+from tests.support.serving import served
 
 SEND = "/v1/notifications"
 
@@ -196,16 +196,8 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(api: Api):
 async def port(api: Api):
     """The API on a real socket."""
     made: Any = partial(Connection, house=House(100), request_id=lambda: "req_1")
-    config = uvicorn.Config(api.app, port=0, http=made, ws="none", lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
-        while not server.started:  # noqa: ASYNC110 # uvicorn tells it in no other way
-            await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    await serving
+    async with served(api.app, http=made) as port:
+        yield port
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], dict[str, Any]]:

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-import uvicorn
 
 from gateway.api.app import operations
 from tests.api.conftest import Api
 from tests.support.browser import open_browser
+from tests.support.serving import served
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 async def url(api: Api) -> AsyncIterator[str]:
-    config = uvicorn.Config(api.app, port=0, http="httptools", ws="none", lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
-        while not server.started:  # noqa: ASYNC110 # uvicorn tells it in no other way
-            await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await serving
+    async with served(api.app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_the_page_shows_every_operation_and_asks_nobody_else(url: str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from typing import Any
 import hypothesis
 import pytest
 import schemathesis
-import uvicorn
 from schemathesis.checks import CHECKS
 
 from gateway.api.app import operations
@@ -22,6 +20,7 @@ from gateway.api.document import write_document
 from gateway.bootstrap import working
 from gateway.config.settings import LimitSettings, Rate
 from tests.api.conftest import ADMIN, open_api
+from tests.support.serving import served
 
 NAMES = (
     "not_a_server_error",
@@ -42,17 +41,9 @@ async def _serve(folder: Path, started: Future[tuple[int, asyncio.Event]]) -> No
     stop = asyncio.Event()
     async with open_api(folder, LimitSettings(live=Rate(1_000_000, 1))) as api, working(api.gateway, work=True):
         api.gateway.live_inboxes.close()  # a stream that goes on would hold the fuzzer up
-        config = uvicorn.Config(api.app, port=0, http="httptools", ws="none", lifespan="off", log_config=None)
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own
-        serving = asyncio.create_task(server.serve())
-        async with asyncio.timeout(10):
-            while not server.started:  # noqa: ASYNC110 # uvicorn tells it in no other way
-                await asyncio.sleep(0.01)
-        started.set_result((server.servers[0].sockets[0].getsockname()[1], stop))
-        await stop.wait()
-        server.should_exit = True
-        await serving
+        async with served(api.app) as port:
+            started.set_result((port, stop))
+            await stop.wait()
 
 
 @pytest.fixture(scope="module")

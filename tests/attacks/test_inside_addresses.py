@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from channels.testing_server import HttpServer, Reply
+from channels.testing_server import HttpServer, Listener, Reply
 from tests.support.gateway import running_gateway
 
 HOSTS = [
@@ -47,21 +47,15 @@ async def _inside() -> AsyncGenerator[tuple[int, list[str]]]:
     """Listen on every loopback address under one port; answers it, and who came."""
     came: list[str] = []
 
-    async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def heard(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         came.append(repr(await reader.read(200)))
-        writer.close()
 
-    server = await asyncio.start_server(heard, "0.0.0.0", 0)
-    port = server.sockets[0].getsockname()[1]
-    servers = [server]
-    if socket.has_ipv6:
-        with contextlib.suppress(OSError):
-            servers.append(await asyncio.start_server(heard, "::1", port))
-    try:
+    async with Listener(heard) as everywhere, Listener(heard) as newer:
+        port = await everywhere.start("0.0.0.0", 0)
+        if socket.has_ipv6:
+            with contextlib.suppress(OSError):
+                await newer.start("::1", port)
         yield port, came
-    finally:
-        for each in servers:
-            each.close()
 
 
 def _config(port: int, **hooks: Any) -> dict[str, Any]:
@@ -142,31 +136,27 @@ async def _closed_port() -> int:
 async def test_what_stands_behind_a_port_can_not_be_told_from_our_words(tmp_path: Path):
     """Three neighbours: nobody listens, somebody who says nothing, a mail server that speaks first."""
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
     async def greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.inside.example ESMTP secret-version-7\r\n")
         await reader.read(100)
-        writer.close()
 
-    mute = await asyncio.start_server(silent, "127.0.0.1", 0)
-    mail = await asyncio.start_server(greeting, "127.0.0.1", 0)
-    ports = [await _closed_port(), *(each.sockets[0].getsockname()[1] for each in (mute, mail))]
     config = _config(1, allow_private=["127.0.0.0/8"])  # an operator who opened his own network to callers
-    config["providers"]["hooks"].update(ports=[443, *ports], connect_timeout_s=0.3)
-    async with running_gateway(tmp_path, config) as gw:
-        found = set()
-        for port in ports:
-            sent = await gw.send({"webhook": f"https://127.0.0.1:{port}/"}, channels=["webhook"])
-            done = await gw.final(sent)
-            told = json.dumps(done)
-            assert "secret-version" not in told
-            found.add((done["status"], done["reason"], done["detail"], *(one["detail"] for one in done["attempts"])))
-        assert len(found) == 1, found
-    for each in (mute, mail):
-        each.close()
+    found = set()
+    async with Listener(silent) as mute, Listener(greeting) as mail:
+        ports = [await _closed_port(), *[await each.start("127.0.0.1", 0) for each in (mute, mail)]]
+        config["providers"]["hooks"].update(ports=[443, *ports], connect_timeout_s=0.3)
+        async with running_gateway(tmp_path, config) as gw:
+            for port in ports:
+                sent = await gw.send({"webhook": f"https://127.0.0.1:{port}/"}, channels=["webhook"])
+                done = await gw.final(sent)
+                told = json.dumps(done)
+                assert "secret-version" not in told
+                tried = (one["detail"] for one in done["attempts"])
+                found.add((done["status"], done["reason"], done["detail"], *tried))
+    assert len(found) == 1, found
 
 
 @pytest.mark.parametrize("field", ["url", "image_url"])

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-import uvicorn
 
 from gateway.api.exchange import Receive, Scope, Send
 from gateway.bootstrap.connections import HEAD_BYTES, Connection, House
 from tests.attacks.conftest import House as Served
+from tests.support.serving import served
 
 PATIENCE_S = 0.25
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -32,18 +32,8 @@ async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
 async def listening(house: House) -> AsyncGenerator[int]:
     """Serve with the gateway's connections and little patience; answers the port."""
     made: Any = partial(Connection, house=house, request_id=lambda: "req_1")
-    config = uvicorn.Config(
-        _answer, port=0, http=made, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
-    )
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
-        while not server.started:  # noqa: ASYNC110 # uvicorn tells it in no other way
-            await asyncio.sleep(0.005)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    await serving
+    async with served(_answer, http=made, timeout_keep_alive=1) as port:
+        yield port
     assert (house.count, house.resting) == (0, {})
 
 

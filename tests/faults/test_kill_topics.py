@@ -82,9 +82,8 @@ async def test_whatever_is_killed_meanwhile_each_subscriber_gets_one_delivery(tm
             process.kill()
         async with serving(config) as (_, client):
             urgent = await client.post("/v1/notifications", json=body("urgent@example.com", priority="critical"))
-            started = time.monotonic()
             await soon(lambda: any("urgent@example.com" in mail.rcpt_tos for mail in server.messages))
-            assert time.monotonic() - started < 5, "a topic does not stand in the way of others"
+            assert len(server.messages) < NUMBER // 2, "a topic does not stand in the way of others"
             assert urgent.status_code == 202
             await planned(client, sent, NUMBER, every_s=0.5)
             found = await finished(client, sent)

@@ -29,17 +29,42 @@ def _install(package: str) -> None:
             return
 
 
-def strace(*inject: str) -> list[str]:
-    """Make the command under which system calls fail as asked; skips the test where there is no strace."""
+def _insist_on_strace() -> None:
+    """Skip the test where there is no strace, or none that may trace."""
     if shutil.which("strace") is None:
         _install("strace")
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     if subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], capture_output=True, check=False).returncode:
         pytest.skip("strace may not trace here")
+
+
+def strace(*inject: str) -> list[str]:
+    """Make the command under which system calls fail as asked."""
+    _insist_on_strace()
     calls = "fsync,fdatasync"
     # -D: the gateway keeps the process id, and whoever kills that kills the gateway and not its observer.
     return ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", *_each(inject)]
+
+
+@contextlib.contextmanager
+def read_only(pid: int, *files: Path) -> Iterator[None]:
+    """Let a running process write no more to some files, as after a disk turned read-only under its open files.
+
+    It begins a moment after the context does.
+    """
+    _insist_on_strace()
+    if os.geteuid() != 0:
+        pytest.skip("a process that runs already can be traced by root only")
+    calls = "pwrite64,ftruncate,fsync,fdatasync"
+    which = [word for file in files for word in ("-P", str(file))]
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), *which]
+    tracer = subprocess.Popen([*command, "-e", f"trace={calls}", "-e", f"inject={calls}:error=EROFS"])
+    try:
+        yield
+    finally:
+        tracer.terminate()  # lets the process go
+        tracer.wait()
 
 
 def _each(inject: tuple[str, ...]) -> Iterator[str]:

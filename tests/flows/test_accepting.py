@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 
 from tests.support.gateway import body, running_gateway, smtp
+from tests.support.patience import PATIENCE_S
 from tests.support.smtp_server import SmtpServer
 
 DEVELOPMENT = {"environment": "development"}
@@ -202,11 +203,9 @@ async def test_a_batch_with_suppressed_addresses_is_planned_right_and_gives_its_
 async def test_when_too_much_waits_a_send_is_told_to_come_back_and_what_was_accepted_stays(tmp_path):
     async with running_gateway(tmp_path, {"environment": "development", "limits": {"waiting": 2}}, work=False) as gw:
         first = await gw.send([{"email": "a@example.com"}, {"email": "b@example.com"}])
-        for _ in range(300):
-            answer = await gw.post()
-            if answer.status_code == 503:
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            while (answer := await gw.post()).status_code != 503:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.01)
         assert (answer.status_code, answer.json()["type"]) == (503, "/errors/unavailable")
         assert int(answer.headers["Retry-After"]) > 0
         assert answer.json()["retryable"] is True

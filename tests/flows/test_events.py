@@ -18,6 +18,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from gateway.router.relay import FAILING_MS
 from tests.support.gateway import RunningGateway, body, merged, running_gateway
 from tests.support.http_server import Do, HttpServer, Received, Reply
+from tests.support.patience import PATIENCE_S
 
 OWN = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 PRODUCTION = {"environment": "production", "outbound": {"allow_private": ["127.0.0.1/32"]}}
@@ -36,7 +37,7 @@ async def simulated(gw: RunningGateway, name: str = "delivered", **more: Any) ->
     return await gw.send(f"{name}@simulator.invalid", channels=["email"], **more)
 
 
-async def heard(server: HttpServer, count: int, *, within_s: float = 10.0) -> list[Received]:
+async def heard(server: HttpServer, count: int, *, within_s: float = PATIENCE_S) -> list[Received]:
     ends = time.monotonic() + within_s
     while len(server.requests) < count:
         assert time.monotonic() < ends, f"heard {[told(one)['type'] for one in server.requests]}"
@@ -462,7 +463,7 @@ async def _is_off(gw: RunningGateway, made: dict[str, Any]) -> bool:
     return not (await webhook(gw, made))["enabled"]
 
 
-async def _until(true: Callable[[], Awaitable[bool]], *, within_s: float = 10.0) -> None:
+async def _until(true: Callable[[], Awaitable[bool]], *, within_s: float = PATIENCE_S) -> None:
     ends = time.monotonic() + within_s
     while not await true():
         assert time.monotonic() < ends

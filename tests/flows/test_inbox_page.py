@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import os
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from playwright.async_api import Locator, Page, expect
 
 from gateway.bootstrap import api
 from tests.support.browser import open_browser
 from tests.support.gateway import ADMIN, RunningGateway, running_gateway
+from tests.support.serving import served
 
 pytestmark = pytest.mark.browser
 
@@ -57,19 +56,11 @@ def shop(settings: dict[str, str]) -> Any:
 
 @contextlib.asynccontextmanager
 async def serving(gw: RunningGateway) -> AsyncIterator[str]:
-    config = uvicorn.Config(api(gw.gateway), port=0, http="httptools", ws="none", lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own
-    task = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
-        while not server.started:  # noqa: ASYNC110 # uvicorn tells it in no other way
-            await asyncio.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        gw.gateway.live_inboxes.close()
-        server.should_exit = True
-        await task
+    async with served(api(gw.gateway)) as port:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            gw.gateway.live_inboxes.close()
 
 
 @dataclass

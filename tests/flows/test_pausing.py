@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.router.house import soon
 from tests.support.gateway import running_gateway, smtp
 from tests.support.smtp_server import Behaviour, SmtpServer
 
@@ -114,10 +115,7 @@ async def test_a_pause_is_seen_by_other_processes_and_survives_them(tmp_path, da
             running_gateway(tmp_path, config, database=database) as two,
         ):
             first = await said(one, "pause")
-            for _ in range(500):
-                if two.gateway.providers.all()[0].standing.paused:
-                    break
-                await asyncio.sleep(0.005)
+            await soon(lambda: two.gateway.providers.all()[0].standing.paused)
             answer = await two.send()
             await two.held(answer, "paused")
             assert (await said(two, "pause"))["paused_at"] == first["paused_at"]
@@ -167,13 +165,9 @@ async def test_the_figures_tell_how_a_provider_stands(tmp_path):
             await said(gw, "pause")
         async with running_gateway(tmp_path, smtp(server)) as gw:
             labels = {"provider": "smtp-1", "channel": "email"}
-            for _ in range(400):
-                if gw.gateway.metrics.value("gateway_provider_status", {**labels, "status": "paused"}) == 1:
-                    break
-                await asyncio.sleep(0.005)
             value = gw.gateway.metrics.value
+            await soon(lambda: value("gateway_provider_status", {**labels, "status": "paused"}) == 1)
             assert value("gateway_provider_healthy", labels) == 0
-            assert value("gateway_provider_status", {**labels, "status": "paused"}) == 1
             assert value("gateway_provider_status", {**labels, "status": "ok"}) == 0
 
 

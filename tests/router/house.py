@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ from gateway.storage.contract import Claimed, DeliveryView, Lease, Settlement
 from gateway.storage.store import SqlStore
 from tests.support.clock import StandingClock
 from tests.support.gateway import merged, write_config
+from tests.support.patience import PATIENCE_S
 
 CALLER = Caller(key_id=UUID(int=9), name="test", project="default", mode=Mode.LIVE, scopes=frozenset(Scope))
 
@@ -318,10 +320,9 @@ async def dispatching(place: House, *, drain_s: float = 5) -> AsyncIterator[None
         await running
 
 
-async def soon(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+async def soon(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     """Wait until something is so."""
-    for _ in range(round(within_s / 0.005)):
-        if condition():
-            return
+    ends = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < ends, "it did not come to that"
         await asyncio.sleep(0.005)
-    raise AssertionError("it did not come to that")

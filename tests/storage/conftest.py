@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -8,17 +8,11 @@ import pytest
 from gateway.model.ids import IdSource
 from gateway.storage.store import SqlStore
 from tests.storage.rows import Clock, Rows
-from tests.support.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres
 
 BOTH = [pytest.param("sqlite"), pytest.param("postgres", marks=pytest.mark.postgres)]
 
 OpenStore = Callable[[], Awaitable[SqlStore]]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture

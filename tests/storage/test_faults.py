@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -239,3 +240,29 @@ async def test_the_embedded_store_tells_this_machines_time(embedded: SqlStore, c
 )
 def test_every_kind_of_fault_has_its_meaning(fault: Exception, meaning: Meaning) -> None:
     assert meaning_of(fault) is meaning
+
+
+@pytest.mark.postgres
+async def test_a_transaction_on_postgresql_has_an_end_also_where_the_server_waits_for_our_next_word(
+    postgres: Postgres, rows: Rows
+) -> None:
+    url = await postgres.new_database()
+    store = SqlStore(url, lambda: 5, IdSource())
+    await store.open()
+    limit = await store._db.read(
+        lambda conn: conn.exec_driver_sql("SELECT current_setting('transaction_timeout')").scalar_one()
+    )
+    assert limit == "20s"
+    silent: Any = await asyncpg.connect(url)
+    try:
+        await store.accept(rows.acceptance())
+        await silent.execute("SET statement_timeout = 50; SET transaction_timeout = 500")
+        await silent.execute("BEGIN; SELECT * FROM queue FOR UPDATE")
+        await silent.prepare("SELECT 1")  # and not a word more: the other limit does not count now
+        async with asyncio.timeout(10):
+            while not await rows.claim(store):  # noqa: ASYNC110 - nobody else is told
+                await asyncio.sleep(0.02)
+        assert silent.is_closed()
+    finally:
+        silent.terminate()
+        await store.close()

@@ -27,6 +27,7 @@ from gateway.config.settings import Settings
 from gateway.observe.logging import configure as configure_logging
 from gateway.registry import Registry
 from tests.support.clock import MovableClock
+from tests.support.patience import PATIENCE_S
 from tests.support.smtp_server import Mail, SmtpServer
 
 ADMIN = "the-bootstrap-key-of-these-tests-0001"
@@ -143,7 +144,7 @@ class RunningGateway:
         """Read a delivery: by id, or the only one of an answer."""
         return await self.get(f"/v1/deliveries/{delivery_id(where)}")
 
-    async def until(self, where: Any, statuses: Collection[str], *, within_s: float = 5.0) -> Any:
+    async def until(self, where: Any, statuses: Collection[str], *, within_s: float = PATIENCE_S) -> Any:
         """Wait until a delivery has one of these statuses."""
         ends = time.monotonic() + within_s
         while True:
@@ -153,13 +154,13 @@ class RunningGateway:
             assert time.monotonic() < ends, f"still {found['status']} ({found['reason']}: {found['detail']})"
             await asyncio.sleep(0.005)
 
-    async def final(self, where: Any, *, within_s: float = 5.0) -> Any:
+    async def final(self, where: Any, *, within_s: float = PATIENCE_S) -> Any:
         """Wait until a delivery has come to rest."""
         return await self.until(where, FINAL, within_s=within_s)
 
     async def held(self, where: Any, reason: str, *, attempts: int | None = None) -> Any:
         """Wait until a delivery is held for this reason, after that many attempts."""
-        ends = time.monotonic() + 5
+        ends = time.monotonic() + PATIENCE_S
         while True:
             found = await self.until(where, {"held", *FINAL})
             assert found["status"] == "held", f"{found['status']} ({found['reason']}: {found['detail']})"
@@ -168,7 +169,7 @@ class RunningGateway:
             assert time.monotonic() < ends, f"still held for {found['reason']} after {len(found['attempts'])} attempts"
             await asyncio.sleep(0.005)
 
-    async def all_final(self, notification_id: str, *, within_s: float = 10.0) -> Any:
+    async def all_final(self, notification_id: str, *, within_s: float = PATIENCE_S) -> Any:
         """Wait until a notification is completed or cancelled; answers it."""
         ends = time.monotonic() + within_s
         while True:

@@ -7,6 +7,6 @@ See `channels.testing_server` for how to use it. With TLS:
         settings = AdapterSettings(ca_file=str(certificates.ca_file), ...)
 """
 
-from channels.testing_server import Answering, Do, Held, HttpServer, Received, Reply
+from channels.testing_server import Answering, Do, Held, HttpServer, Listener, Received, Reply
 
-__all__ = ["Answering", "Do", "Held", "HttpServer", "Received", "Reply"]
+__all__ = ["Answering", "Do", "Held", "HttpServer", "Listener", "Received", "Reply"]

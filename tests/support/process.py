@@ -33,6 +33,7 @@ class GatewayProcess:
     ) -> None:
         self.log = config.with_suffix(f".{time.monotonic_ns()}.log")
         self.started = time.monotonic()
+        self._url: str | None = None
         environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -44,9 +45,10 @@ class GatewayProcess:
 
     @property
     def url(self) -> str | None:
-        """Tell where it listens, once it says so."""
-        found = _LISTENS.search(self.log.read_text())
-        return f"http://127.0.0.1:{found[1]}" if found else None
+        """Tell where it listens, once it says so; read once, as the log of a long life is long."""
+        if self._url is None and (found := _LISTENS.search(self.log.read_text())):
+            self._url = f"http://127.0.0.1:{found[1]}"
+        return self._url
 
     async def ready(self) -> str:
         """Wait until it answers; tells where."""

@@ -26,6 +26,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Self
 
+from channels.testing_server import Listener
+from tests.support.patience import PATIENCE_S
+
 
 class Do(Enum):
     """What a server does instead of answering."""
@@ -95,13 +98,11 @@ class SmtpServer:
         self.mailbox = mailbox
         self._turns: dict[str, int] = {}
         self._arrived = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._converse)
 
     async def __aenter__(self) -> Self:
         tls = self.behaviour.tls if self.behaviour.security == "tls" else None
-        self._server = await asyncio.start_server(self._connected, self.host, self.port, ssl=tls, limit=2**20)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listener.start(self.host, self.port, ssl=tls, limit=2**20)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,20 +110,15 @@ class SmtpServer:
 
     async def stop(self) -> None:
         """Refuse new connections and cut the open ones. The port is free afterwards; `async with` again restarts it."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.stop()
 
-    async def wait_for_message(self, timeout: float = 5.0, *, count: int = 1) -> Mail:  # noqa: ASYNC109 - a test's patience
+    async def wait_for_message(self, timeout: float = PATIENCE_S, *, count: int = 1) -> Mail:  # noqa: ASYNC109 - a test's patience
         """Wait until `count` messages have arrived in all; answers the latest of them."""
         async with asyncio.timeout(timeout), self._arrived:
             await self._arrived.wait_for(lambda: len(self.messages) >= count)
         return self.messages[count - 1]
 
-    async def wait_for_command(self, start: str, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - a test's patience
+    async def wait_for_command(self, start: str, timeout: float = PATIENCE_S) -> None:  # noqa: ASYNC109 - a test's patience
         """Wait until a command that begins so has come in."""
         async with asyncio.timeout(timeout), self._arrived:
             await self._arrived.wait_for(lambda: any(line.startswith(start) for line in self.commands))
@@ -145,29 +141,16 @@ class SmtpServer:
         self._turns[step] = count + 1
         return script[min(count, len(script) - 1)]
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Note the connection at once: `stop` must find it even if its conversation has not had its first turn."""
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.open_connections += 1
         self.most_open_connections = max(self.most_open_connections, self.open_connections)
-        conversation = _Conversation(self, reader, writer, self.connections)
-        task = asyncio.create_task(self._converse(conversation, writer))
-        self._tasks.add(task)
-        task.add_done_callback(lambda _: writer.transport.abort())  # cancelled before its first turn
-
-    async def _converse(self, conversation: _Conversation, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
         try:
-            await conversation.hold()
+            await _Conversation(self, reader, writer, self.connections).hold()
         except (_Over, ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError):
             pass  # the ordinary ends of a conversation
         finally:
             self.open_connections -= 1
-            self._tasks.discard(task)
-            writer.transport.abort() if task.cancelling() else writer.close()
-            with contextlib.suppress(OSError, ssl.SSLError, asyncio.CancelledError):
-                await writer.wait_closed()
             await self.notify()
 
 

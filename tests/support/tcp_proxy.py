@@ -11,29 +11,25 @@ import asyncio
 import contextlib
 from typing import Self
 
+from channels.testing_server import Listener
+
 
 class TcpProxy:
     """The wire. Start it with `async with`."""
 
     def __init__(self, *, unix: str) -> None:
         self._unix = unix
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = Listener(self._connected)
         self._cut = 0  # connections of an earlier age are silent
         self._silent = False
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listener.start("127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.stop()
 
     def swallow(self) -> None:
         """Keep every connection open, new ones too, and pass nothing on."""
@@ -45,26 +41,20 @@ class TcpProxy:
         self._silent = False
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         age = -1 if self._silent else self._cut
-        try:
-            if age == -1:
-                await _swallow(reader)
-                return
+        if age == -1:
+            await _swallow(reader)
+            return
+        with contextlib.suppress(OSError):
             there, back = await asyncio.open_unix_connection(self._unix)
             ways = [self._pass(reader, back, age), self._pass(there, writer, age)]
+            passing = [asyncio.ensure_future(one) for one in ways]
             try:
-                await asyncio.wait([asyncio.ensure_future(one) for one in ways], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                for one in passing:
+                    one.cancel()
                 back.close()
-        except (OSError, asyncio.CancelledError):
-            pass  # the ordinary ends of a connection
-        finally:
-            with contextlib.suppress(OSError, RuntimeError):
-                writer.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, age: int) -> None:
         with contextlib.suppress(OSError):

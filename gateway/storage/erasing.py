@@ -315,6 +315,7 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "expansions": ("notification_id", "topics", "place", "position", "rank", "due_at", "leased_by", "token"),
     "digests": ("id", "opened_at", "due_at", "carrier_id"),
     "digest_items": ("delivery_id", "digest_id"),
+    "cancellations": ("notification_id", "at", "position", "last_id", "sent", "busy", "look_at"),
     "turns": ("delivery_id", "budget_ms", "look_at"),
     "collapsing": ("delivery_id", "replaced_id", "shown_by", "shown_id"),
     "queue": (
@@ -367,7 +368,8 @@ _FIND_BY_ADDRESS: Final = Batch(
 
 _WAITING: Final = Batch(
     """
-    SELECT q.delivery_id, q.unsure OR q.leased_by IS NOT NULL FROM v JOIN queue AS q ON q.delivery_id = v.id
+    SELECT q.delivery_id, q.unsure OR q.losses > 0 OR q.leased_by IS NOT NULL
+    FROM v JOIN queue AS q ON q.delivery_id = v.id
     ORDER BY q.delivery_id {lock q}
     """,
     columns(id=Kind.ID),

@@ -237,9 +237,24 @@ async def test_an_endpoint_that_is_gone_is_switched_off_at_once_and_its_queue_is
         assert (shown["enabled"], shown["disabled_reason"]) == (False, "gone")
         gw.clock.advance(30)
         waiting = await gw.final(first)
-        assert (waiting["status"], waiting["reason"]) == ("cancelled", "cancelled")
+        assert (waiting["status"], waiting["reason"]) == ("unknown", "cancelled"), "who answers 500 may have taken it"
         await _nothing_new(gw, server)
         assert (await gw.get("/v1/suppressions"))["items"] == [], "it can be switched on again"
+
+
+async def test_what_an_endpoint_may_have_got_before_it_was_deleted_is_not_called_unsent(tmp_path):
+    async with HttpServer(Reply(500)) as server, running_gateway(tmp_path, PRODUCTION) as gw:
+        made = await listen(gw, server.url, "delivery.delivered")
+        await simulated(gw)
+        event = (await heard(server, 1))[0].headers["webhook-id"]
+        waiting = await gw.held(event, "retry")
+        assert [one["outcome"] for one in waiting["attempts"]] == ["unknown"]
+        assert (await gw.client.delete(f"/v1/webhooks/{made['id']}")).status_code == 200
+        gw.clock.advance(30)
+        found = await gw.final(event)
+        assert (found["status"], found["reason"]) == ("unknown", "cancelled")
+        assert found["detail"].startswith("the webhook was deleted; an earlier attempt's answer was lost")
+        await _nothing_new(gw, server)
 
 
 async def test_one_that_hangs_or_fails_is_asked_by_one_event_at_a_time_and_delays_nobody_else(tmp_path):

@@ -5,6 +5,7 @@ updates is kept narrow and apart from what is wide: `queue` beside `deliveries`,
 PostgreSQL no index mentions a column that `deliveries` changes, so that every settlement stays a heap-only update.
 """
 
+from gateway.storage.schema.cancelling import CANCELLATIONS
 from gateway.storage.schema.collapsing import COLLAPSING
 from gateway.storage.schema.columns import METADATA
 from gateway.storage.schema.digests import DIGEST_ITEMS, DIGESTS
@@ -44,6 +45,7 @@ __all__ = [
     "ATTACHMENTS",
     "ATTEMPTS",
     "AWAITING",
+    "CANCELLATIONS",
     "CAPTURED",
     "COLLAPSING",
     "COUNTS",

@@ -9,6 +9,7 @@ from gateway.storage.schema.cancelling import CANCELLATIONS
 from gateway.storage.schema.collapsing import COLLAPSING
 from gateway.storage.schema.columns import METADATA
 from gateway.storage.schema.digests import DIGEST_ITEMS, DIGESTS
+from gateway.storage.schema.echoes import ECHOES
 from gateway.storage.schema.edits import EDITED_TEMPLATES, TEMPLATE_EDITS
 from gateway.storage.schema.inbox import INBOX_ITEMS, INBOXES
 from gateway.storage.schema.messages import (
@@ -52,6 +53,7 @@ __all__ = [
     "DELIVERIES",
     "DIGESTS",
     "DIGEST_ITEMS",
+    "ECHOES",
     "EDITED_TEMPLATES",
     "EVENTS",
     "EXPANSIONS",

@@ -356,8 +356,8 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="Call back what is not yet sent",
         description=(
-            "Says per delivery what happened, once all of it has. A large send is called back in slices; nothing of it is "
-            "handed out any more from the first moment on. What waits after an attempt whose answer was lost ends "
+            "Says per delivery what happened. A large send is called back in slices, and answered after the last; from "
+            "the first on nothing more of it is handed out. What waits after an attempt whose answer was lost ends "
             "`unknown`. Cancelling what is already finished changes nothing."
         ),
         act=cancel,

@@ -25,7 +25,7 @@ from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, run, 
 from gateway.storage.contract import Cancelled
 from gateway.storage.ledger import Books
 
-SLICE: Final = 500
+SLICE: Final = 250
 """Deliveries of one transaction: some tens of milliseconds on SQLite, where others wait for it."""
 
 LEASE_MS: Final = 15_000

@@ -355,7 +355,11 @@ OPERATIONS: Final = (
         path="/v1/notifications/{id}/cancel",
         tag=_TAG,
         summary="Call back what is not yet sent",
-        description="Says per delivery what happened. Cancelling what is already finished changes nothing.",
+        description=(
+            "Says per delivery what happened. A large send is called back in slices, and answered after the last; from "
+            "the first on nothing more of it is handed out. What waits after an attempt whose answer was lost ends "
+            "`unknown`. Cancelling what is already finished changes nothing."
+        ),
         act=cancel,
         scopes=(Scope.SEND,),
         answer=AnswerRule(type=CancelAnswer, description="What happened to each delivery."),

@@ -5,8 +5,9 @@ Owns the border. What is a person's is the store's to know.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 from msgspec import Meta
 
 from gateway.api import cursors
@@ -21,12 +22,22 @@ from gateway.api.suppressions import SuppressionAnswer, shown_suppression
 from gateway.api.topics import SubscriberAnswer, shown_subscriber
 from gateway.api.users import UserAnswer, shown_user
 from gateway.errors import Problem, not_found
+from gateway.model import ids
 from gateway.model.states import Scope
 from gateway.router import answers
 from gateway.router.answers import Answer, DeliveryAnswer, EventAnswer, utc
-from gateway.storage.contract import PreferenceRow
+from gateway.storage.contract import EchoRow, PreferenceRow
 
 _TAG: Final = "People"
+
+
+class _Carried(msgspec.Struct, frozen=True):
+    """The stored request of a notification that carries an event."""
+
+    event: dict[str, Any]
+
+
+_CARRIED: Final = msgspec.json.Decoder(_Carried).decode
 
 
 class ExportQuery(ListQuery, frozen=True, kw_only=True):
@@ -58,6 +69,16 @@ class ChoiceAnswer(Answer, frozen=True, kw_only=True):
     updated_at: str
 
 
+class WebhookEventAnswer(Answer, frozen=True, kw_only=True):
+    """An event about the person that a webhook got or will get: `event` is its body, `status` its delivery's."""
+
+    delivery_id: str
+    webhook_id: str
+    status: str
+    created_at: str
+    event: dict[str, Any]
+
+
 class ExportAnswer(Answer, frozen=True, kw_only=True):
     """All that is held about one person. `next_cursor` leads to older deliveries; the rest is in every page, whole."""
 
@@ -71,6 +92,7 @@ class ExportAnswer(Answer, frozen=True, kw_only=True):
     opt_outs: list[OptOutAnswer]
     inbox: list[InboxItemAnswer]
     topics: list[SubscriberAnswer]
+    webhook_events: list[WebhookEventAnswer]
     next_cursor: str | None
 
 
@@ -120,6 +142,7 @@ async def export_user(context: ApiContext, call: Call[ExportQuery, None]) -> Rep
             ],
             inbox=[shown_item(row) for row in found.inbox],
             topics=[shown_subscriber(row) for row in found.subscriptions],
+            webhook_events=[_shown_event(row) for row in found.echoes],
             next_cursor=cursors.write(name, last) if found.more else None,
         ),
     )
@@ -156,6 +179,16 @@ def _shown_choice(row: PreferenceRow) -> ChoiceAnswer:
     )
 
 
+def _shown_event(row: EchoRow) -> WebhookEventAnswer:
+    return WebhookEventAnswer(
+        delivery_id=ids.show(ids.DELIVERY, row.delivery_id),
+        webhook_id=row.endpoint,
+        status=row.status,
+        created_at=utc(row.created_at),
+        event=_CARRIED(row.request).event,
+    )
+
+
 def _nobody(id_: str) -> Problem:
     return not_found("user", id_[:100])
 
@@ -169,7 +202,8 @@ OPERATIONS: Final = (
         summary="Tell all that is held about a person",
         description=(
             "Profile, addresses, choices, topics, deliveries with their events and captured messages, inbox, opt-outs "
-            "and suppressions. Deliveries are the key's project's; a key with the scope `admin` gets those of all."
+            "and suppressions, and the events about these that webhooks get. Deliveries are the key's project's; a key "
+            "with the scope `admin` gets those of all."
         ),
         act=export_user,
         scopes=(Scope.READ,),
@@ -184,7 +218,9 @@ OPERATIONS: Final = (
         summary="Erase a person from every table",
         description=(
             "Profile, addresses, what was sent (address, recipient, contents, attachments, what providers said), "
-            "captured messages, stored answers, opt-outs, topics: of all projects. What waits is called back. "
+            "captured messages, stored answers, opt-outs, topics: of all projects. What waits is called back. Events "
+            "for webhooks about the person stay or still go out, with `detail`, `reference` and `address` null and an "
+            "empty `metadata`. A request to several people keeps what it says to all of them. "
             "Suppressions stay as keyed hashes, so that the address is still never written to."
         ),
         act=erase_user,

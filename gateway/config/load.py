@@ -18,7 +18,7 @@ from channels.contract import Channel, SettingsFault, Tools
 from gateway.config.decode import Decoder, touched
 from gateway.config.document import Document, is_table, read_document
 from gateway.config.faults import AdapterFault, ConfigFault, ConfigurationFaults
-from gateway.config.rules import Names, check
+from gateway.config.rules import DESTINATION_KEYS, Names, check
 from gateway.config.settings import CategorySettings, ChannelSettings, Provider, Rate, Secret, Section, Settings
 from gateway.config.variables import Text, overlay, read_value, sources
 from gateway.model.collect import child, suggestion
@@ -195,18 +195,29 @@ class _Loading:
         for channel, table in self._section("destinations").items():
             path = child("destinations", channel)
             needed = channel in channels and bool(channels[channel].providers)
+            keys = DESTINATION_KEYS.get(channel)
             entries = {
-                name: self._destination(self._table(entry, child(path, name)), child(path, name), needed=needed)
+                name: self._destination(self._table(entry, child(path, name)), child(path, name), keys, needed=needed)
                 for name, entry in self._table(table, path).items()
             }
             found[channel] = {name: entry for name, entry in entries.items() if entry}
         return found
 
-    def _destination(self, table: Mapping[str, Any], path: str, *, needed: bool) -> dict[str, Secret | str]:
-        """Read a destination. One whose secret is not set is left out while no provider serves its channel."""
+    def _destination(
+        self, table: Mapping[str, Any], path: str, keys: Sequence[str] | None, *, needed: bool
+    ) -> dict[str, Secret | str]:
+        """Read a destination. One whose secret is not set is left out while no provider serves its channel.
+
+        `keys` are those that its channel knows, of which it has one; `None`: only the channel's adapter knows.
+        """
         found: dict[str, Secret | str] = {}
+        if keys is not None and len(table) > 1 and set(table) <= set(keys):
+            self.decoder.fault(path, f"Has one address: write {' or '.join(keys)}, and not both.")
         for key, value in table.items():
             place = child(path, key)
+            if keys is not None and key not in keys:
+                self.decoder.fault(place, f"There is no such key{suggestion(key, keys)}")
+                continue
             text: str | None = self.decoder.decode(value, str, place, unset_is_none=not needed)
             if text is not None:
                 # A webhook's URL is a password: whoever has it may post.

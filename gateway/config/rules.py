@@ -52,6 +52,14 @@ Found = Iterator[tuple[str, str]]
 
 CHANNELS: Final = ("email", "sms", "slack", "discord", "web_push", "mobile_push", "webhook", "inbox")
 """The media the gateway itself speaks of; an adapter from elsewhere may bring another."""
+DESTINATION_KEYS: Final[Mapping[str, Sequence[str]]] = {
+    "slack": ("webhook", "channel"),
+    "discord": ("webhook",),
+    "teams": ("webhook",),
+    "telegram": ("chat",),
+    "webhook": ("url",),
+}
+"""What the address behind a configured destination is called. Channels from elsewhere have words of their own."""
 KEY_LEAST: Final = 32
 """Characters of a bootstrap or signing key; `API.md` promises it of the first."""
 RESERVED_PROVIDERS: Final = frozenset({"simulator", "event-webhooks", inbox.PROVIDER})

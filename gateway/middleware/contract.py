@@ -28,7 +28,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True):
-    """Not at all, by rule: `status` is `skipped`, `expired`, `failed` or `unknown`."""
+    """Not at all, by rule: `status` is `skipped`, `expired`, `cancelled`, `failed` or `unknown`."""
 
     status: Status
     reason: Why

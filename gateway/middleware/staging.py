@@ -22,10 +22,12 @@ from gateway.config.settings import Environment, Otherwise, StagingSettings
 from gateway.model.addresses import AddressFault, normalise_email, normalise_phone, parse_mailbox, recipient_key
 from gateway.model.inbox import INBOX
 from gateway.model.patterns import (
+    BROWSERS,
     DestinationPattern,
     EmailPattern,
     PhonePattern,
     UserPattern,
+    cut_browser,
     cut_destination,
     cut_email,
     parse_pattern,
@@ -144,7 +146,7 @@ class Staging:
             return email is not None and any(map(email.fits, self._emails))
         if channel == _PHONE_CHANNEL:
             return _is_e164(address) and any(pattern.number.matches(address) for pattern in self._phones)
-        destination = cut_destination(address)
+        destination = cut_browser(address) if channel == BROWSERS else cut_destination(address)
         return destination is not None and any(destination.fits(pattern, channel) for pattern in self._destinations)
 
     def _allows_copy(self, channel: str, copy: str) -> bool:

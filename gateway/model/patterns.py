@@ -12,6 +12,8 @@ The notation, closed by default: what is not understood as one of these is refus
 - `user:qa-*`: the stored addresses of such users, in their own spelling; never an address given on the spot.
 - `slack:qa-*`, `discord:ops`, …: a channel, a colon, and its destination's name or id; `*` crosses neither `@`, `/`
   nor `:`.
+- `mobile_push:TOKEN`, `web_push:https://…`: one device, by its whole token or its subscription's whole endpoint. No
+  star: what stands before a device's own part is the same for strangers. Those of some people are named by `user:`.
 - `webhook:https://hooks.example.com/qa/*`: a URL; scheme, host and port as written (`*.example.com` for one label),
   and in path and query one `*` is one segment.
 
@@ -34,6 +36,9 @@ STAR: Final = "*"
 _PHONE_PREFIX: Final = 5  # characters: the plus sign and four digits, so that no pattern names a whole country
 _LITERAL_LABELS: Final = 2
 _FILLER: Final = "x"  # stands for a star while the rest of a pattern is checked for its form
+
+BROWSERS: Final = "web_push"
+_DEVICES: Final = frozenset({BROWSERS, "mobile_push"})
 
 _CHANNEL: Final = re.compile(r"([a-z][a-z0-9_]*):(.*)", re.DOTALL).fullmatch
 _PHONE_PATTERN: Final = re.compile(r"\+[1-9][0-9*]{1,20}").fullmatch
@@ -143,7 +148,17 @@ def _parse_prefixed(text: str, channel: str, rest: str) -> Pattern:
         raise ValueError(f"{text!r} would let every {channel} through: name at least its beginning")
     if channel == "user":
         return UserPattern(tuple(map(Glob, _NAME_MARKS(rest))))
+    if channel in _DEVICES and STAR in rest:
+        raise ValueError(
+            f"{text!r} would let strangers' devices through: name a whole token or endpoint, "
+            "or the users whose stored devices these are, such as user:qa-*",
+        )
     cut = cut_destination(rest, pattern=True)
+    if channel == BROWSERS and (cut is None or not cut.host):
+        raise ValueError(
+            f"{text!r} can never match: write the endpoint of a browser's subscription (https://…), "
+            "or the users whose stored browsers these are, such as user:qa-*",
+        )
     if cut is None:
         raise ValueError(f"{text!r} can never match: blanks, control characters, or a URL that is not whole and plain")
     if cut.host and not _host_is_literal(cut.host):
@@ -249,6 +264,28 @@ def cut_email(address: str) -> EmailCut | None:
 
 def _is_normal(form: Literal["NFC", "NFKC"], text: str) -> bool:
     return text.isascii() or unicodedata.is_normalized(form, text)
+
+
+class _Subscription(msgspec.Struct, frozen=True):
+    """What of a browser's subscription says where a message goes."""
+
+    endpoint: str
+
+
+_SUBSCRIPTION: Final = msgspec.json.Decoder(_Subscription).decode
+
+
+def cut_browser(address: str) -> DestinationCut | None:
+    """Cut the endpoint of a browser's subscription, which is JSON; `None` for what nothing may match.
+
+    Read as the adapter reads it: of a key that stands there twice, the last one counts.
+    """
+    try:
+        endpoint = _SUBSCRIPTION(address).endpoint
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    cut = cut_destination(endpoint)
+    return cut if cut is not None and cut.host else None
 
 
 def cut_destination(address: str, *, pattern: bool = False) -> DestinationCut | None:

@@ -37,7 +37,8 @@ NOTICED: Final = frozenset(
 
 _WENT_OUT: Final = frozenset({Status.DELIVERED, Status.CAPTURED, Status.UNKNOWN})
 _FAILED: Final = frozenset({Status.FAILED, Status.BOUNCED, Status.EXPIRED, Status.SKIPPED})
-"""`cancelled` is not among them: who calls a notification back wants nothing more of it, so nothing follows it."""
+"""`cancelled` is not among them: who calls a notification back wants nothing more of it, so nothing follows it. What
+may have been sent before it was called back ends `unknown`, with that reason."""
 
 
 class Member(NamedTuple):
@@ -61,6 +62,11 @@ class Member(NamedTuple):
     def awaits_turn(self) -> bool:
         """Whether its turn has not come yet."""
         return self.status is Status.HELD and self.reason == Why.FALLBACK
+
+    @property
+    def called_back(self) -> bool:
+        """Whether somebody wanted no more of it."""
+        return self.status is Status.CANCELLED or (self.status is Status.UNKNOWN and self.reason == Why.CANCELLED)
 
 
 class Follows(NamedTuple):
@@ -100,7 +106,7 @@ def follows(strategy: Strategy, members: Iterable[Member]) -> Follows:
     """
     chain = sorted(members, key=lambda one: (one.step, one.id))
     for one in chain:
-        if succeeded(strategy, one) or one.status is Status.CANCELLED:
+        if succeeded(strategy, one) or one.called_back:
             behind = tuple(other.id for other in chain if other.awaits_turn or (other.waits and other.step > one.step))
             return Follows(not_needed=behind, cause=one.id)
     steps: defaultdict[int, list[Member]] = defaultdict(list)

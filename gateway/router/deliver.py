@@ -211,7 +211,7 @@ class Deliver:
 
     def _afterwards(self, envelope: Envelope, verdict: Verdict) -> Verdict:
         """Decide what follows an attempt, mindful of those before it."""
-        unsure = envelope.claim.lost > 0 or envelope.claim.unsure
+        unsure = _may_have_been_sent(envelope.claim)
         unknown = Dropped(status=Status.UNKNOWN, reason=Why.TIMED_OUT, detail=UNSURE)
         match verdict:
             case Retry():
@@ -230,8 +230,8 @@ class Deliver:
             case Rejected() if unsure and blame_of(verdict.reason) is not Blame.RECIPIENT:
                 return unknown  # `failed` would say that it was not sent; only a bad address proves that
             case Accepted() | Rejected() | Held() | Dropped() | Kept() | Placed():
-                too_late = isinstance(verdict, Dropped) and verdict.status is Status.EXPIRED
-                return unknown if unsure and too_late else verdict  # so would `expired`
+                # So would `expired`, `skipped` and `cancelled`.
+                return _unsure(verdict) if unsure and isinstance(verdict, Dropped) else verdict
             case _:
                 assert_never(verdict)
 
@@ -284,9 +284,8 @@ class Deliver:
             return await proceed(envelope)
         place = place_of(claim.project, claim.collapse_key, claim.channel, claim.address)
         envelope.stands = await self._store.latest(place)
-        # Ids are in the order of time. What may have been sent already must not end as if it had not.
-        newer = envelope.stands is not None and envelope.stands.delivery_id > claim.id
-        if newer and not claim.lost and not claim.unsure:
+        newer = envelope.stands is not None and envelope.stands.delivery_id > claim.id  # in the order of time
+        if newer:
             return Dropped(status=Status.SKIPPED, reason=Why.COLLAPSED, detail="replaced by a newer one")
         return await proceed(envelope)
 
@@ -680,6 +679,23 @@ def dropped_note(decision: Allowed) -> str:
     """Say which copies staging dropped, their addresses hidden."""
     copies = [*decision.dropped_cc, *decision.dropped_bcc]
     return "copies not allowed here and dropped: " + ", ".join(str(masked(copy)) for copy in copies)
+
+
+def _may_have_been_sent(claim: Claimed) -> bool:
+    """Say whether an earlier attempt's answer was lost. A worker that was lost has put nothing into an inbox."""
+    return claim.unsure or (claim.lost > 0 and claim.channel != INBOX)
+
+
+def _unsure(dropped: Dropped) -> Dropped:
+    """End what is not sent (again) by rule as what it is after a lost answer; the rule's reason is kept."""
+    match dropped.status:
+        case Status.UNKNOWN:
+            return dropped
+        case Status.EXPIRED:
+            return Dropped(status=Status.UNKNOWN, reason=Why.TIMED_OUT, detail=UNSURE)
+        case _:
+            words = f"{dropped.detail}; {UNSURE}" if dropped.detail else UNSURE
+            return Dropped(status=Status.UNKNOWN, reason=dropped.reason, detail=words)
 
 
 def _words(first: str, detail: str | None) -> str:

@@ -45,7 +45,8 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 class EventBody(Answer, frozen=True, kw_only=True):
     """What an endpoint receives: the event as `GET /v1/notifications/{id}/events` shows it.
 
-    One about an address (`suppression.created`) belongs to no notification, and says which address instead.
+    One about an address (`suppression.created`) belongs to no notification, and says which address instead. Of a person
+    who is erased before it is sent it says nothing: `detail`, `reference` and `address` are null, `metadata` is empty.
     """
 
     id: str
@@ -59,7 +60,7 @@ class EventBody(Answer, frozen=True, kw_only=True):
     reference: str | None
     metadata: dict[str, Any]
     channel: str | UnsetType = UNSET
-    address: str | UnsetType = UNSET
+    address: str | UnsetType | None = UNSET
     source: str | UnsetType = UNSET
 
 

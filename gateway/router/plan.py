@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -76,6 +76,10 @@ class RuleNote(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
+_GATHERING: Final = frozenset({Why.DIGEST, Why.QUIET_HOURS})
+"""Why what goes together with others waits."""
+
+
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one target: `queued`, `held`, or final from the start."""
 
@@ -91,6 +95,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """What the preferences say; `None` where they were not asked."""
     quiet: Held | None = None
     """The quiet hours it falls into."""
+    gathers: bool = False
+    """Whether it goes together with others, if nothing else makes it wait for longer."""
 
 
 class _Judged(NamedTuple):
@@ -252,14 +258,16 @@ def _planned(ask: Ask, target: Target, rules: Rules, judged: _Judged, now: int) 
     verdict, until, cell, quiet = judged
     on_unknown = rules.on_unknown(ask.category, target.channel)
     status, reason, detail, due_at = Status.QUEUED, None, None, now
-    if isinstance(verdict, Held):
+    later = ask.send_at is not None and ask.send_at > now
+    gathered = None if later else _gathered_until(ask, target, now)
+    if isinstance(verdict, Held) and (gathered is None or gathered <= verdict.until):
         status, reason, detail, due_at = Status.HELD, verdict.reason, verdict.detail, verdict.until
-    elif verdict is not None:
+    elif verdict is not None and not isinstance(verdict, Held):
         status, reason, detail = verdict.status, verdict.reason, verdict.detail
-    elif ask.send_at is not None and ask.send_at > now:
+    elif ask.send_at is not None and later:
         status, reason, due_at = Status.HELD, Why.SCHEDULED, ask.send_at
-    elif (due := _gathered_until(ask, target, now)) is not None:
-        status, reason, detail, due_at = Status.HELD, Why.DIGEST, "gathered into one message", due
+    elif gathered is not None:
+        status, reason, detail, due_at = Status.HELD, Why.DIGEST, "gathered into one message", gathered
     return Planned(
         target=target,
         status=status,
@@ -270,6 +278,7 @@ def _planned(ask: Ask, target: Target, rules: Rules, judged: _Judged, now: int) 
         on_unknown=on_unknown,
         cell=cell,
         quiet=quiet,
+        gathers=gathered is not None,
     )
 
 
@@ -282,8 +291,8 @@ def _gathered_until(ask: Ask, target: Target, now: int) -> int | None:
 
 
 def join_of(planned: Planned, ask: Ask, project: str, mode: Mode) -> Joining | None:
-    """Say which digest a planned delivery waits in."""
-    if planned.reason is not Why.DIGEST or planned.status is not Status.HELD:
+    """Say which digest a planned delivery waits in. What is gathered in quiet hours is sent when they end."""
+    if not planned.gathers or planned.reason not in _GATHERING or planned.status is not Status.HELD:
         return None
     return Joining(name=digest_name(planned.target, ask, project, mode), due_at=planned.due_at)
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from gateway.model.states import Mode, OnUnknown, Status, Strategy
+from gateway.model.turns import NEVER
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, run, uuid_of
 from gateway.storage.contract import AttachmentRow, Claimed, Lease
 
@@ -50,14 +51,33 @@ _LOAD: Final = Batch(
     SELECT d.id, d.notification_id, n.project, n.mode, d.channel, d.lane, n.category, n.template_key,
            n.template_version, n.reference, r.request, n.has_attachments, d.address, d.user_id, d.recipient, d.status,
            d.created_at, d.due_at, d.deadline_at, d.on_unknown, n.created_at, d.address_id, n.collapse_key,
-           i.digest_id, d.step, d.strategy
+           i.digest_id, d.step, d.strategy, c.notification_id
     FROM v
     JOIN deliveries AS d ON d.id = v.id
     JOIN notifications AS n ON n.id = d.notification_id
     LEFT JOIN requests AS r ON r.notification_id = d.notification_id
     LEFT JOIN digest_items AS i ON i.delivery_id = d.id
+    LEFT JOIN cancellations AS c
+        ON c.notification_id = d.notification_id AND (d.retry_of IS NULL OR d.created_at <= c.at)
     """,
     columns(id=Kind.ID),
+)
+
+_SET_ASIDE: Final = Batch(
+    "UPDATE queue SET leased_by = NULL, due_at = v.never FROM v WHERE queue.delivery_id = v.id",
+    columns(id=Kind.ID, never=Kind.INT),
+)
+
+_LOOK_AT: Final = Batch(
+    """
+    , picked AS MATERIALIZED (
+        SELECT c.notification_id, v.now FROM v JOIN cancellations AS c ON c.notification_id = v.id
+        WHERE c.look_at > v.now AND c.busy IS FALSE AND c.position = 0 {lock c skip}
+    )
+    UPDATE cancellations SET look_at = picked.now
+    FROM picked WHERE cancellations.notification_id = picked.notification_id
+    """,
+    columns(id=Kind.ID, now=Kind.INT),
 )
 
 _RELEASE: Final = Batch(
@@ -104,8 +124,15 @@ class Claim(NamedTuple):
     now: int
 
 
-def claim(conn: Connection, claims: Sequence[Claim]) -> list[list[Claimed]]:
-    """Lease due deliveries to several callers at once; nobody gets what another got."""
+class Handed(NamedTuple):
+    """What one caller of `claim` got, and the lanes in which there may be more: what was met there is called back."""
+
+    claims: list[Claimed]
+    again: frozenset[str] = frozenset()
+
+
+def claim(conn: Connection, claims: Sequence[Claim]) -> list[Handed]:
+    """Lease due deliveries to several callers at once; nobody gets what another got, nor what is called back."""
     most: defaultdict[str, int] = defaultdict(int)
     now = max(asked.now for asked in claims)
     for asked in claims:
@@ -122,10 +149,19 @@ def claim(conn: Connection, claims: Sequence[Claim]) -> list[list[Claimed]]:
         for row in share
     ]
     if not leases:
-        return [[] for _ in claims]
+        return [Handed([]) for _ in claims]
     run(conn, _LEASE, sorted(leases))
-    loaded = {row[0]: row for row in run(conn, _LOAD, [(id_,) for id_, *_ in leases])}
-    return [[_claimed(row, loaded[row[0]]) for row in share if row[0] in loaded] for share in shares]
+    rows = run(conn, _LOAD, [(id_,) for id_, *_ in leases])
+    loaded = {row[0]: row for row in rows if row[26] is None}
+    again = _set_aside(conn, [row for row in rows if row[26] is not None], now)
+    return [Handed([_claimed(row, loaded[row[0]]) for row in share if row[0] in loaded], again) for share in shares]
+
+
+def _set_aside(conn: Connection, rows: Sequence[Values], now: int) -> frozenset[str]:
+    """Put what is called back out of the way, for whoever calls it back to end; answers where room was left by that."""
+    run(conn, _SET_ASIDE, sorted((uuid_of(row[0]), NEVER) for row in rows))
+    run(conn, _LOOK_AT, sorted({(uuid_of(row[26]), now) for row in rows}))
+    return frozenset(row[5] for row in rows)
 
 
 def release(conn: Connection, claims: Sequence[tuple[UUID, int]], due_at: int) -> None:

@@ -2,6 +2,7 @@
 
 Owns which delivery is the newest of its place, and what stands there. Costs nothing where no notification of a batch
 has a key. What is in a worker's hands is left alone: should it wait again, `latest` tells it that it is out of date.
+What waits after an attempt whose answer was lost is replaced as well, and ends `unknown`: it may have been sent.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from gateway.storage.bulk import Batch, Kind, columns, insert_into, run, uuid_of
 from gateway.storage.contract import Acceptance, Latest, ShownRow
 from gateway.storage.ledger import Entry
 
+LOST: Final = " after an attempt whose answer was lost"
+
 _TAKE_PLACES: Final = insert_into(
     "collapsing",
     columns(place=Kind.BYTES, delivery_id=Kind.ID),
@@ -29,14 +32,14 @@ _TAKE_PLACES: Final = insert_into(
 
 _LOCK_WAITING: Final = Batch(
     """
-    SELECT q.delivery_id, v.id, d.notification_id, d.project, d.channel, d.provider
+    SELECT q.delivery_id, v.id, d.notification_id, d.project, d.channel, d.provider, q.unsure OR q.losses > 0
     FROM v
-    JOIN queue AS own ON own.delivery_id = v.id AND own.leased_by IS NULL AND NOT own.unsure
+    JOIN queue AS own ON own.delivery_id = v.id AND own.leased_by IS NULL
     JOIN deliveries AS older ON older.id = v.id
     JOIN deliveries AS d ON d.notification_id = older.notification_id AND d.position = older.position
         AND (d.id = older.id OR d.step > older.step)
     JOIN queue AS q ON q.delivery_id = d.id
-    WHERE q.leased_by IS NULL AND NOT q.unsure
+    WHERE q.leased_by IS NULL
     ORDER BY q.delivery_id
     {lock q}
     """,
@@ -115,9 +118,13 @@ def _end(conn: Connection, replaced: Mapping[UUID, UUID], now: int) -> list[Entr
     # What has been claimed since is not collapsed, and those behind it go on waiting for it.
     ending = {uuid_of(row[0]): row for row in rows if uuid_of(row[1]) in free}
     details = {
-        id_: f"replaced by {ids.show(ids.NOTIFICATION, replaced[uuid_of(row[1])])}" for id_, row in ending.items()
+        id_: f"replaced by {ids.show(ids.NOTIFICATION, replaced[uuid_of(row[1])])}" + (LOST if row[6] else "")
+        for id_, row in ending.items()
     }
-    cancelling.end(conn, list(ending), Status.SKIPPED, Why.COLLAPSED, now, details=details)
+    status = {id_: Status.UNKNOWN if row[6] else Status.SKIPPED for id_, row in ending.items()}
+    for one in (Status.SKIPPED, Status.UNKNOWN):
+        ids_ = [id_ for id_ in ending if status[id_] is one]
+        cancelling.end(conn, ids_, one, Why.COLLAPSED, now, details=details)
     return [
         Entry(
             notification_id=uuid_of(row[2]),
@@ -125,7 +132,7 @@ def _end(conn: Connection, replaced: Mapping[UUID, UUID], now: int) -> list[Entr
             project=row[3],
             channel=row[4],
             provider=row[5],
-            status=Status.SKIPPED,
+            status=status[id_],
             reason=Why.COLLAPSED,
             detail=details[id_],
             at=now,

@@ -108,12 +108,14 @@ _CARRIED_BY: Final = Batch(
 _WITHOUT_CARRIER: Final = Batch("UPDATE digests SET carrier_id = NULL FROM v WHERE digests.id = v.id", _ID)
 
 _FREE: Final = Batch(
-    """
-    UPDATE queue SET leased_by = NULL, due_at = v.now
+    f"""
+    UPDATE queue
+    SET leased_by = NULL, due_at = v.now,
+        unsure = CASE WHEN queue.leased_by = '{CARRIED}' THEN queue.unsure OR v.unsure ELSE queue.unsure END
     FROM v JOIN digest_items AS i ON i.digest_id = v.id
     WHERE queue.delivery_id = i.delivery_id AND queue.due_at = v.never
-    """,
-    columns(id=Kind.ID, now=Kind.INT, never=Kind.INT),
+    """,  # noqa: S608 - a constant
+    columns(id=Kind.ID, now=Kind.INT, never=Kind.INT, unsure=Kind.BOOL),
 )
 
 _STALE: Final = Query("SELECT id, carrier_id FROM digests WHERE due_at < $1 ORDER BY due_at LIMIT $2 {lock skip}")
@@ -218,16 +220,23 @@ def gather(conn: Connection, asked: Sequence[Gathering]) -> list[Gathered | None
     return answers
 
 
-def free(conn: Connection, ended: Sequence[UUID], now: int) -> None:
-    """Let others carry the digests of deliveries that have just ended without sending them."""
-    ids = [uuid_of(row[0]) for row in run(conn, _CARRIED_BY, _each(sorted(ended)))]
-    pass_on(conn, ids, now)
+def hold_carried(conn: Connection, carriers: Sequence[UUID]) -> list[UUID]:
+    """Lock the digests that these deliveries carry: before the queue, by whoever may end them."""
+    return [uuid_of(row[0]) for row in run(conn, _CARRIED_BY, _each(carriers))]
 
 
-def pass_on(conn: Connection, ids: Sequence[UUID], now: int) -> None:
+def free(conn: Connection, ended: Sequence[UUID], now: int, *, unsure: bool = False) -> None:
+    """Let others carry the digests of deliveries that have just ended without sending them.
+
+    `unsure`: those may have gone out after all, and what they carried with them.
+    """
+    pass_on(conn, hold_carried(conn, sorted(ended)), now, unsure=unsure)
+
+
+def pass_on(conn: Connection, ids: Sequence[UUID], now: int, *, unsure: bool = False) -> None:
     """Make what waits behind the carriers of these digests due."""
     run(conn, _WITHOUT_CARRIER, _each(ids))
-    run(conn, _FREE, [(id_, now, NEVER) for id_ in ids])
+    run(conn, _FREE, [(id_, now, NEVER, unsure) for id_ in ids])
 
 
 def delete(conn: Connection, ids: Iterable[UUID]) -> None:

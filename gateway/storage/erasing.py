@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from sqlalchemy import Connection
 from gateway.model import ids
 from gateway.model.addresses import list_key
 from gateway.model.states import Status, Why
-from gateway.storage import cancelling, ledger
+from gateway.storage import cancelling, echoes, ledger
 from gateway.storage.bulk import Batch, Kind, Query, Values, ask, columns, insert_into, run, uuid_of
 from gateway.storage.contract import UserRow
 from gateway.storage.ledger import Books
@@ -38,6 +39,7 @@ class By(StrEnum):
 
     DELIVERY = "delivery"
     ALONE = "notification that speaks of nobody else"
+    ECHO = "notification that carries an event about them to an endpoint"
     ADDRESS = "address"
     USER = "user"
 
@@ -56,6 +58,7 @@ class Place(msgspec.Struct, frozen=True):
 
 _DELIVERY: Final = columns(id=Kind.ID, notification_id=Kind.ID, object=Kind.BYTES)
 _ALONE: Final = columns(id=Kind.ID, list=Kind.BYTES)
+_ECHO: Final = columns(id=Kind.ID)
 _ADDRESS: Final = columns(channel=Kind.TEXT, address=Kind.TEXT)
 _USER: Final = columns(user_id=Kind.TEXT)
 
@@ -203,6 +206,82 @@ PLACES: Final = (
         ),
     ),
     Place(
+        # For the lock, too: what was noted is either an event by now, and found as one, or says nothing any more.
+        "outbox",
+        ("detail",),
+        By.ALONE,
+        Batch(
+            "UPDATE outbox SET detail = NULL FROM v WHERE outbox.notification_id = v.id RETURNING outbox.id",
+            _ALONE,
+        ),
+    ),
+    Place(
+        # Whoever is sending one just then has words of before in hand: what becomes of that is not kept.
+        "queue",
+        (),
+        By.ECHO,
+        Batch(
+            """
+            UPDATE queue SET leased_by = NULL, due_at = deliveries.updated_at, token = queue.token + 1, unsure = TRUE
+            FROM v JOIN deliveries ON deliveries.notification_id = v.id
+            WHERE queue.delivery_id = deliveries.id AND queue.leased_by IS NOT NULL
+            RETURNING queue.delivery_id
+            """,
+            _ECHO,
+        ),
+    ),
+    Place(
+        "deliveries",
+        ("detail",),
+        By.ECHO,
+        Batch(
+            """
+            UPDATE deliveries SET detail = NULL FROM v
+            WHERE deliveries.notification_id = v.id AND deliveries.detail IS NOT NULL
+            RETURNING deliveries.id
+            """,
+            _ECHO,
+        ),
+    ),
+    Place(
+        "attempts",
+        ("detail",),
+        By.ECHO,
+        Batch(
+            """
+            UPDATE attempts SET detail = NULL FROM v JOIN deliveries ON deliveries.notification_id = v.id
+            WHERE attempts.delivery_id = deliveries.id AND attempts.detail IS NOT NULL
+            RETURNING attempts.number
+            """,
+            _ECHO,
+        ),
+    ),
+    Place(
+        "events",
+        ("detail",),
+        By.ECHO,
+        Batch(
+            """
+            UPDATE events SET detail = NULL FROM v
+            WHERE events.notification_id = v.id AND events.detail IS NOT NULL
+            RETURNING events.id
+            """,
+            _ECHO,
+        ),
+    ),
+    Place(
+        "captured",
+        ("data", "raw"),
+        By.ECHO,
+        Batch("DELETE FROM captured WHERE notification_id IN (SELECT id FROM v) RETURNING id", _ECHO),
+    ),
+    Place(
+        "echoes",
+        ("channel", "address"),
+        By.ECHO,
+        Batch("DELETE FROM echoes WHERE carrier_id IN (SELECT id FROM v) RETURNING carrier_id", _ECHO),
+    ),
+    Place(
         "opt_outs",
         ("channel", "address", "category", "source"),
         By.ADDRESS,
@@ -315,6 +394,8 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "expansions": ("notification_id", "topics", "place", "position", "rank", "due_at", "leased_by", "token"),
     "digests": ("id", "opened_at", "due_at", "carrier_id"),
     "digest_items": ("delivery_id", "digest_id"),
+    "echoes": ("carrier_id", "notification_id", "delivery_id"),
+    "cancellations": ("notification_id", "at", "position", "last_id", "sent", "busy", "look_at"),
     "turns": ("delivery_id", "budget_ms", "look_at"),
     "collapsing": ("delivery_id", "replaced_id", "shown_by", "shown_id"),
     "queue": (
@@ -365,9 +446,20 @@ _FIND_BY_ADDRESS: Final = Batch(
     _ADDRESS,
 )
 
+_BESIDE: Final = Batch(
+    """
+    SELECT d.id, d.notification_id, d.position, d.channel, d.address, d.project, d.provider
+    FROM v JOIN deliveries AS d ON d.notification_id = v.id AND d.position = v.position
+    WHERE d.user_id IS NULL AND d.recipient <> v.object
+    """,
+    columns(id=Kind.ID, position=Kind.INT, object=Kind.BYTES),
+)
+"""What else went to a recipient who was named by an address: a channel without one is a delivery that names them."""
+
 _WAITING: Final = Batch(
     """
-    SELECT q.delivery_id, q.unsure OR q.leased_by IS NOT NULL FROM v JOIN queue AS q ON q.delivery_id = v.id
+    SELECT q.delivery_id, q.unsure OR q.losses > 0 OR q.leased_by IS NOT NULL
+    FROM v JOIN queue AS q ON q.delivery_id = v.id
     ORDER BY q.delivery_id {lock q}
     """,
     columns(id=Kind.ID),
@@ -449,15 +541,30 @@ def erase(conn: Connection, user: UserRow, now: int, *, books: Books) -> Round:
     """Erase one slice; the last one takes the profile. Who accepts for this user meanwhile comes before or after."""
     ask(conn, _LOCK_USER, user.id)
     own = _own_addresses(user)
-    rows = ask(conn, _FIND_BY_USER, user.id, SLICE) or run(conn, _FIND_BY_ADDRESS, only_theirs(own))
+    rows = ask(conn, _FIND_BY_USER, user.id, SLICE) or _with_those_beside(
+        conn, run(conn, _FIND_BY_ADDRESS, only_theirs(own))[:SLICE]
+    )
     removed: Counter[str] = Counter()
+    about = echoes.of_deliveries(conn, [uuid_of(row[0]) for row in rows]) if rows else echoes.of_addresses(conn, own)
+    if len(about) >= echoes.SLICE:  # those first: what they are about leads to the rest of them
+        _erase_echoes(conn, about, removed)
+        return Round(removed=removed, cancelled=0, finished=False)
     if rows:
-        cancelled = _erase_deliveries(conn, rows[:SLICE], now, removed, books)
+        cancelled = _erase_deliveries(conn, rows, now, removed, books)
         return Round(removed=removed, cancelled=cancelled, finished=False)
     removed["suppressions"] += _forget(conn, own, books)
+    while carriers := echoes.of_addresses(conn, own):
+        _erase_echoes(conn, carriers, removed)
     _erase_places(conn, By.ADDRESS, own, removed)
     _erase_places(conn, By.USER, [(user.id,)], removed)
     return Round(removed=removed, cancelled=0, finished=True)
+
+
+def _with_those_beside(conn: Connection, rows: Sequence[Values]) -> Sequence[Values]:
+    """Add what else went to the same recipients."""
+    places = sorted({(uuid_of(row[1]), row[2], b"{}") for row in rows})
+    beside = {uuid_of(row[0]): row for row in (*rows, *run(conn, _BESIDE, places))}
+    return list(beside.values())
 
 
 def only_theirs(addresses: Sequence[Values]) -> list[Values]:
@@ -484,6 +591,13 @@ def _erase_deliveries(conn: Connection, rows: Sequence[Values], now: int, remove
     shared = {uuid_of(row[0]) for row in run(conn, _SHARED, [(id_, b"{}") for id_ in about])}
     alone = [id_ for id_ in about if id_ not in shared]
     _erase_places(conn, By.ALONE, [(id_, b"[]") for id_ in alone], removed)
+    for look in (
+        partial(echoes.of_deliveries, conn, [id_ for id_, _ in found]),
+        partial(echoes.of_addresses, conn, given),
+        partial(echoes.of_notifications, conn, alone),
+    ):
+        while carriers := look():
+            _erase_echoes(conn, carriers, removed)
     places: dict[UUID, set[int]] = {}
     for row in rows:
         places.setdefault(uuid_of(row[1]), set()).add(row[2])
@@ -520,6 +634,12 @@ def _erase_places(conn: Connection, by: By, rows: Sequence[Values], removed: Cou
     for place in PLACES:
         if place.by is by:
             removed[place.table] += len(run(conn, place.statement, rows))
+
+
+def _erase_echoes(conn: Connection, carriers: Sequence[UUID], removed: Counter[str]) -> None:
+    """Take a person out of the events that were stored about them, wherever those have come to."""
+    removed["requests"] += echoes.blank(conn, carriers)
+    _erase_places(conn, By.ECHO, [(id_,) for id_ in carriers], removed)
 
 
 def _forget(conn: Connection, addresses: Sequence[Values], books: Books) -> int:

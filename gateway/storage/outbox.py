@@ -107,6 +107,14 @@ _ABOUT: Final = Batch(
     columns(id=Kind.ID),
 )
 
+_ERASED: Final = Batch(
+    """
+    SELECT d.id FROM v JOIN deliveries AS d ON d.id = v.id
+    WHERE d.address IS NULL AND d.user_id IS NULL AND d.recipient = v.nobody
+    """,
+    columns(id=Kind.ID, nobody=Kind.BYTES),
+)
+
 _STATE: Final = Query(
     """
     SELECT EXISTS (SELECT 1 FROM webhooks WHERE enabled),
@@ -280,7 +288,11 @@ def _grouped(rows: Sequence[Values], sizes: Mapping[UUID, int]) -> Iterator[list
 
 def _group(conn: Connection, rows: Sequence[Values], endpoints: Mapping[UUID, Values]) -> list[NotedEvent]:
     about = _by_id(run(conn, _ABOUT, _ids_in(rows, 4)))
-    return [_noted(row, endpoints[uuid_of(row[1])], about) for row in rows]
+    # What a request to several people says is not told any more of the delivery of one who was erased.
+    erased = {uuid_of(id_) for (id_,) in run(conn, _ERASED, [(id_, b"{}") for (id_,) in _ids_in(rows, 5)])}
+    return [
+        _noted(row, endpoints[uuid_of(row[1])], {} if row[5] and uuid_of(row[5]) in erased else about) for row in rows
+    ]
 
 
 def _ids_in(rows: Sequence[Values], place: int) -> list[Values]:

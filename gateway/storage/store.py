@@ -126,8 +126,10 @@ class SqlStore(
         patience_ms: int = 2000,
         offset_ms: Callable[[], int] = lambda: 0,
         on_batch: OnBatch = unheard,
+        cancel_slice: int = cancelling.SLICE,
     ) -> None:
         self._clock = clock
+        self._cancel_slice = cancel_slice
         self._db: Database
         if database_url.startswith("sqlite"):
             self._db = SqliteDatabase(database_url, clock, patience_ms=patience_ms, on_batch=on_batch)
@@ -142,7 +144,7 @@ class SqlStore(
             weight=accepting.weight_of,
         )
         self._recall: Verb[Asked, AcceptResult | None] = Verb("recall", accepting.recall)
-        self._claim: Verb[Claim, list[Claimed]] = Verb("claim", claiming.claim)
+        self._claim: Verb[Claim, claiming.Handed] = Verb("claim", claiming.claim)
         self._settle: Verb[Settlement, settling.Settled] = Verb("settle", partial(settling.settle, books=books))
         self._reserve: Verb[Reservation, int] = Verb("reserve", pacing.reserve)
         self._suppressed: Verb[Collection[tuple[str, str]], list[SuppressionRow]] = Verb(
@@ -210,7 +212,9 @@ class SqlStore(
 
     async def claim(self, wanted: Mapping[str, int], lease: Lease, now: int) -> list[Claimed]:
         """Lease due deliveries."""
-        return await self._db.gather_write(self._claim, Claim(wanted, lease, now))
+        handed = await self._db.gather_write(self._claim, Claim(wanted, lease, now))
+        self._tell(handed.again)
+        return handed.claims
 
     async def settle(self, settlement: Settlement) -> bool:
         """Record what became of a claim."""
@@ -329,8 +333,15 @@ class SqlStore(
         return await self._db.read(lambda conn: reading.events(conn, notification_id))
 
     async def cancel(self, notification_id: UUID, now: int) -> list[Cancelled]:
-        """Cancel what waits."""
-        return await self._db.write(lambda conn: cancelling.cancel(conn, notification_id, now, books=self._books))
+        """Cancel what waits, a slice to a transaction."""
+        books, most = self._books, self._cancel_slice
+        part = await self._db.write(lambda conn: cancelling.begin(conn, notification_id, now, most, books=books))
+        told = part.told
+        while (walk := part.rest) is not None:
+            later = max(now, self._clock())
+            part = await self._db.write(partial(cancelling.go_on, walk=walk, now=later, most=most, books=books))
+            told += part.told
+        return told
 
     async def resend(self, rows: Mapping[UUID, Sequence[DeliveryRow]], now: int) -> None:
         """Add deliveries to existing notifications."""
@@ -395,6 +406,7 @@ class SqlStore(
         turned = await write(lambda conn: turns.look_again(conn, now, most, books=books, due=due))
         self._tell(due)
         stale = await write(lambda conn: digests.look_again(conn, now, most))
+        called_back = await write(lambda conn: cancelling.look_again(conn, now, most, books=books))
         blanked = await write(lambda conn: upkeep.blank(conn, rules, self._blanked))
         deleted = await write(lambda conn: upkeep.delete(conn, rules, self._deleted))
         self._blanked, self._deleted = blanked.last, deleted.last
@@ -408,7 +420,8 @@ class SqlStore(
             finalised=finalised,
             deleted=deleted.done,
             events_applied=applied,
-            more=max(expired, finalised, looked, trimmed, forgotten, dropped, turned, emptied, stale) >= most
+            more=max(expired, finalised, looked, trimmed, forgotten, dropped, turned, emptied, stale, called_back)
+            >= most
             or blanked.more
             or deleted.more,
         )

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, select, tuple_
 
 from gateway.model.states import Why
-from gateway.storage import erasing, inbox, preferences, reading, topics
+from gateway.storage import echoes, erasing, inbox, preferences, reading, topics
 from gateway.storage.bulk import Batch, Kind, Values, columns, run, uuid_of
 from gateway.storage.captured import row_of
 from gateway.storage.contract import EventView, OptOutRow, Page, PersonPage, SuppressionRow, UserRow
@@ -38,9 +38,10 @@ def about(conn: Connection, project: str | None, id_: str, page: Page) -> Person
     ids = _delivery_ids(conn, project, user, erasing.only_theirs(pairs), page)
     deliveries = reading.deliveries_by_id(conn, ids[: page.limit - 1])
     named = [(one.id, one.notification_id) for one in deliveries]
+    told = echoes.told(conn, _carriers(conn, named, pairs), project)
     captured = select(CAPTURED).where(
-        CAPTURED.c.notification_id.in_([notification for _, notification in named]),
-        CAPTURED.c.delivery_id.in_([id_ for id_, _ in named]),
+        CAPTURED.c.notification_id.in_([one.notification_id for one in (*deliveries, *told)]),
+        CAPTURED.c.delivery_id.in_([one.id for one in deliveries] + [one.delivery_id for one in told]),
     )
     s, o = SUPPRESSIONS.c, OPT_OUTS.c
     suppressed = conn.execute(select(SUPPRESSIONS).where(tuple_(s.channel, s.address).in_(pairs))).mappings()
@@ -75,7 +76,15 @@ def about(conn: Connection, project: str | None, id_: str, page: Page) -> Person
         ),
         inbox=tuple(inbox.of_user(conn, user.id, project)),
         subscriptions=tuple(topics.of_user(conn, id_)),
+        echoes=tuple(told),
     )
+
+
+def _carriers(conn: Connection, named: Sequence[tuple[UUID, UUID]], pairs: Sequence[Values]) -> list[UUID]:
+    """Find what carries events about these deliveries, about their notifications as such, and about these addresses."""
+    ids = [id_ for id_, _ in named]
+    about = echoes.about_as_such(conn, {notification for _, notification in named})
+    return [*echoes.of_deliveries(conn, ids), *about, *echoes.of_addresses(conn, pairs)]
 
 
 def _delivery_ids(

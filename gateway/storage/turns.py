@@ -40,7 +40,7 @@ _LOCK_BEHIND: Final = Batch(
     JOIN deliveries AS d
         ON d.notification_id = v.notification_id AND d.position = v.position AND d.step > v.step
     JOIN queue AS q ON q.delivery_id = d.id
-    WHERE q.leased_by IS NULL AND NOT q.unsure
+    WHERE q.leased_by IS NULL AND NOT q.unsure AND q.losses = 0
     ORDER BY q.delivery_id
     {lock q}
     """,

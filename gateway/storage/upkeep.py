@@ -70,6 +70,7 @@ _OLD: Final = Query("SELECT id, state, category FROM notifications WHERE id > $1
 _BLANK: Final = (
     Batch("DELETE FROM requests WHERE notification_id IN (SELECT id FROM v)", _IDS),
     Batch("DELETE FROM attachments WHERE notification_id IN (SELECT id FROM v)", _IDS),
+    Batch("DELETE FROM echoes WHERE carrier_id IN (SELECT id FROM v)", _IDS),
     Batch(
         "UPDATE deliveries SET recipient = v.object, address = NULL FROM v WHERE deliveries.notification_id = v.id",
         columns(id=Kind.ID, object=Kind.BYTES),
@@ -150,6 +151,7 @@ _DELETE: Final = (
         " (SELECT d.id FROM v JOIN deliveries AS d ON d.notification_id = v.id)",
         _IDS,
     ),
+    Batch("DELETE FROM echoes WHERE carrier_id IN (SELECT id FROM v)", _IDS),
     *(
         Batch(f"DELETE FROM {table} WHERE notification_id IN (SELECT id FROM v)", _IDS)  # noqa: S608 - constants
         for table in ("events", "tags", "attachments", "requests", "captured", "deliveries")

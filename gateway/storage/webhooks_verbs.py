@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from gateway.storage import accepting, outbox, webhooks
+from gateway.storage import accepting, echoes, outbox, webhooks
 from gateway.storage.contract import MakeDelivery, OutboxState, WebhookRow
 from gateway.storage.database import Database, Verb
 from gateway.storage.ledger import Books
@@ -72,5 +72,7 @@ class WebhookVerbs:
 def _relay(conn: Connection, make: MakeDelivery, limit: int, now: int, *, books: Books) -> int:
     taken, groups = outbox.take(conn, limit)
     for events in groups:
-        accepting.accept(conn, [make(one, books.ids.new(now), books.ids.new(now)) for one in events], books=books)
+        made = [make(one, books.ids.new(now), books.ids.new(now)) for one in events]
+        accepting.accept(conn, made, books=books)
+        echoes.note(conn, [(one.notification.id, event) for one, event in zip(made, events, strict=True)])
     return taken

@@ -37,7 +37,7 @@ def _filled_to(factor: int, *tables: str) -> tuple[str, ...]:
 VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "as it is": (),
     "pages filled to the brim": _filled_to(100, "notifications", "deliveries", "queue"),
-    "85 and 70, as before 0013": (*_filled_to(85, "notifications"), *_filled_to(70, "deliveries")),
+    "85 and 70, as before 0015": (*_filled_to(85, "notifications"), *_filled_to(70, "deliveries")),
     "vacuum as the server does": tuple(
         f"ALTER TABLE {table} RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold)"
         for table in ("deliveries", "queue")

@@ -183,6 +183,37 @@ def test_an_unset_destination_is_a_fault_once_its_channel_has_a_provider(here: P
     }
 
 
+@pytest.mark.parametrize(
+    ("entry", "path", "words"),
+    [
+        ('{ webhok = "https://hooks.slack.com/services/T/B/x" }', "destinations.slack.ops.webhok", "mean webhook?"),
+        ('{ webhok = { env = "UNSET" } }', "destinations.slack.ops.webhok", "mean webhook?"),
+        ('{ url = "https://hooks.slack.com/services/T/B/x" }', "destinations.slack.ops.url", "no such key."),
+        ('{ webhook = "https://hooks.slack.com/x", channel = "C7" }', "destinations.slack.ops", "not both"),
+        ('{ webhook = "https://hooks.slack.com/x", chanel = "C7" }', "destinations.slack.ops.chanel", "mean channel?"),
+    ],
+)
+def test_a_misspelt_or_second_key_of_a_destination_is_a_fault(here: Path, entry: str, path: str, words: str) -> None:
+    faults = faults_of(f"[destinations.slack]\nops = {entry}\n", at=here)
+    assert list(faults) == [path]
+    assert faults[path][0] == 2
+    assert words in faults[path][1]
+
+
+@pytest.mark.parametrize(
+    ("channel", "entry"),
+    [
+        ("slack", 'webhook = "https://hooks.slack.com/x"'),
+        ("slack", 'channel = "C7"'),
+        ("discord", 'webhook = "https://discord.com/api/webhooks/1/x"'),
+        ("webhook", 'url = "https://hooks.example.com/in"'),
+    ],
+)
+def test_a_destination_has_the_key_of_its_channel(here: Path, channel: str, entry: str) -> None:
+    found = read(f"[destinations.{channel}]\nops = {{ {entry} }}\n", at=here).destinations
+    assert list(found[channel]["ops"]) == [entry.split(" ", 1)[0]]
+
+
 def test_only_the_configured_adapters_are_imported(here: Path) -> None:
     (here / "gateway.toml").write_text(CONTRACT)
     adapters = Adapters()

@@ -238,9 +238,53 @@ async def test_an_endpoint_that_is_gone_is_switched_off_at_once_and_its_queue_is
         assert (shown["enabled"], shown["disabled_reason"]) == (False, "gone")
         gw.clock.advance(30)
         waiting = await gw.final(first)
-        assert (waiting["status"], waiting["reason"]) == ("cancelled", "cancelled")
+        assert (waiting["status"], waiting["reason"]) == ("unknown", "cancelled"), "who answers 500 may have taken it"
         await _nothing_new(gw, server)
         assert (await gw.get("/v1/suppressions"))["items"] == [], "it can be switched on again"
+
+
+async def test_what_an_endpoint_may_have_got_before_it_was_deleted_is_not_called_unsent(tmp_path):
+    async with HttpServer(Reply(500)) as server, running_gateway(tmp_path, PRODUCTION) as gw:
+        made = await listen(gw, server.url, "delivery.delivered")
+        await simulated(gw)
+        event = (await heard(server, 1))[0].headers["webhook-id"]
+        waiting = await gw.held(event, "retry")
+        assert [one["outcome"] for one in waiting["attempts"]] == ["unknown"]
+        assert (await gw.client.delete(f"/v1/webhooks/{made['id']}")).status_code == 200
+        gw.clock.advance(30)
+        found = await gw.final(event)
+        assert (found["status"], found["reason"]) == ("unknown", "cancelled")
+        assert found["detail"].startswith("the webhook was deleted; an earlier attempt's answer was lost")
+        await _nothing_new(gw, server)
+
+
+async def test_events_of_an_erased_person_that_wait_are_sent_and_say_nothing_of_them(tmp_path, database):
+    canary = "canary4711"
+    async with HttpServer(Reply(500)) as server, running_gateway(tmp_path, PRODUCTION, database=database) as gw:
+        await listen(gw, server.url, "delivery.bounced", "suppression.created")
+        await gw.client.put("/v1/users/42", json={"email": "bounced@simulator.invalid"})
+        sent = await gw.send({"user": "42"}, channels=["email"], reference=canary, metadata={"who": canary})
+        row = {"channel": "email", "address": "bounced@simulator.invalid", "detail": canary}
+        assert (await gw.client.post("/v1/suppressions", json=row)).status_code == 201
+        first = list(await heard(server, 2))
+        assert canary in str([told(one) for one in first])
+        for one in first:
+            await gw.held(one.headers["webhook-id"], "retry")
+        export = await gw.get("/v1/users/42/export")
+        shown = [one["event"] for one in export["webhook_events"]]
+        assert sorted(shown, key=_id) == sorted(map(told, first), key=_id)
+        assert {one["status"] for one in export["webhook_events"]} == {"held"}
+        erased = await gw.client.delete("/v1/users/42")
+        assert erased.json()["removed"]["echoes"] == 2
+        gw.clock.advance(30)
+        later = (await heard(server, 4))[2:]
+        assert {one.headers["webhook-id"] for one in later} == {one.headers["webhook-id"] for one in first}
+        by_type = {told(one)["type"]: told(one) for one in later}
+        bounced, suppressed = by_type["delivery.bounced"], by_type["suppression.created"]
+        assert (bounced["notification_id"], bounced["status"]) == (sent["id"], "bounced")
+        assert (bounced["detail"], bounced["reference"], bounced["metadata"]) == (None, None, {})
+        assert (suppressed["channel"], suppressed["address"], suppressed["detail"]) == ("email", None, None)
+        assert canary not in str(await gw.get("/v1/notifications", category="_events", limit=200))
 
 
 async def test_one_that_hangs_or_fails_is_asked_by_one_event_at_a_time_and_delays_nobody_else(tmp_path):

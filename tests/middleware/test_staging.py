@@ -1,6 +1,7 @@
 """Nothing leaves that the list does not name, by whatever spelling; and what is redirected says for whom it was."""
 
 import email.headerregistry
+import json
 import string
 
 import pytest
@@ -295,6 +296,53 @@ def test_a_users_pattern_names_stored_addresses_and_none_given_on_the_spot():
     for user in (None, "7", "QA-7", "qa-7/other", "qa-7@evil.test", "xqa-7"):
         assert not leaves(rules, "email", "jane@example.net", stored_user=user)
     assert not leaves(rules, "email", "qa-7@example.net")
+
+
+ENDPOINT = "https://fcm.googleapis.com/fcm/send/cXyz:APA91bH_7-q"
+
+
+def subscription(endpoint):
+    return json.dumps({"endpoint": endpoint, "keys": {"auth": "a", "p256dh": "b"}})
+
+
+def test_a_device_is_named_whole():
+    rules = staging(f"web_push:{ENDPOINT}", "mobile_push:dQw4:APA91bG-x_9")
+    assert leaves(rules, "web_push", subscription(ENDPOINT))
+    assert leaves(rules, "mobile_push", "dQw4:APA91bG-x_9")
+    for channel, to in [
+        ("web_push", ENDPOINT),
+        ("web_push", subscription(f"{ENDPOINT}1")),
+        ("web_push", subscription(ENDPOINT.replace("fcm.", "evil."))),
+        ("web_push", subscription("dQw4:APA91bG-x_9")),
+        ("web_push", json.dumps({"endpoint": [ENDPOINT]})),
+        ("web_push", f'{{"endpoint": "{ENDPOINT}", "endpoint": "https://evil.test/"}}'),
+        ("web_push", f'["{ENDPOINT}"]'),
+        ("web_push", "{" * 100_000),
+        ("mobile_push", "dQw4:APA91bG-x_9x"),
+        ("mobile_push", subscription(ENDPOINT)),
+        ("webhook", ENDPOINT),
+    ]:
+        assert not leaves(rules, channel, to), (channel, to)
+
+
+def test_the_devices_of_a_group_are_named_by_their_users():
+    rules = staging("user:qa-*")
+    assert leaves(rules, "web_push", subscription(ENDPOINT), stored_user="qa-7")
+    assert not leaves(rules, "web_push", subscription(ENDPOINT))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("web_push:https://fcm.googleapis.com/*", "strangers' devices.*user:qa"),
+        ("web_push:https://*.googleapis.com/fcm/send/x", "strangers' devices.*user:qa"),
+        ("mobile_push:dQw4*", "strangers' devices.*user:qa"),
+        ("web_push:qa", "can never match.*user:qa"),
+    ],
+)
+def test_a_pattern_of_devices_says_how_to_name_them(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse_pattern(text)
 
 
 def test_a_users_pattern_does_not_reach_copies():

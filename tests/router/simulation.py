@@ -69,7 +69,7 @@ SLACK_S = 3.0
 """What the way through the store and the providers may add to a promise, at most."""
 
 
-QUIET = dict.fromkeys(("crashes", "freezes", "outages", "stops", "pauses", "troubles", "jumps"), 0)
+QUIET = dict.fromkeys(("crashes", "freezes", "outages", "stops", "pauses", "troubles", "jumps", "cancels"), 0)
 
 
 class Broken(AssertionError):
@@ -97,6 +97,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     pauses: int
     troubles: int
     jumps: int
+    cancels: int = 0
     poison: bool = False
     """One message ends every process that sends it, and nothing else happens."""
 
@@ -141,6 +142,8 @@ class World:
         self.broken = broken
         self.dice = random.Random(seed)
         self.plan = Plan.of(self.dice)
+        self.fate = random.Random(f"cancel {seed}")  # apart, so that the other faults fall as they would without
+        self.plan = msgspec.structs.replace(self.plan, cancels=0 if self.plan.poison else self.fate.choice([0, 0, 3]))
         self.table = Table()
         self.tell_ = tell
         self.jumped_ms = 0
@@ -255,7 +258,7 @@ class World:
         count = self.arrived[id_]
         if status not in FINAL and status is not Status.SENT:
             raise Broken(f"{short(id_)} ended as {status}, which is no end")
-        if status in {Status.FAILED, Status.EXPIRED} and count:
+        if status in {Status.FAILED, Status.EXPIRED, Status.CANCELLED} and count:
             raise Broken(f"{short(id_)} arrived and is reported as {status}")
         if status is Status.SENT and not count:
             raise Broken(f"{short(id_)} is reported as sent and did not arrive")
@@ -684,8 +687,8 @@ async def _asking(process: Process, row: DeliveryRow, claim: Claimed) -> None:
         await process.accept(row, claim)
 
 
-async def _at_random(world: World, count: int, act: Callable[[], Any]) -> None:
-    for at in sorted(world.dice.uniform(0, CHAOS_S) for _ in range(count)):
+async def _at_random(world: World, count: int, act: Callable[[], Any], dice: random.Random | None = None) -> None:
+    for at in sorted((dice or world.dice).uniform(0, CHAOS_S) for _ in range(count)):
         await asyncio.sleep(max(0.0, at - world.now_s()))
         found = act()
         if found is not None:
@@ -736,6 +739,11 @@ def _faults(world: World) -> list[Any]:  # noqa: C901 - a list of small faults
         world.jumped_ms += dice.choice([-5_000, 5_000, 3_600_000])
         world.tell("CLOCK JUMPS to", world.jumped_ms)
 
+    def cancel() -> None:
+        if waiting := sorted(world.table.rows.keys() & world.accepted.keys()):
+            id_ = world.fate.choice(waiting)
+            world.tell("CANCEL", short(id_), world.table.cancel(id_, world.clock()) or "too late")
+
     for _ in range(plan.processes):
         world.begin()
     pairs = [
@@ -747,7 +755,8 @@ def _faults(world: World) -> list[Any]:  # noqa: C901 - a list of small faults
         (plan.pauses, pause),
         (plan.jumps, jump),
     ]
-    return [_at_random(world, count, act) for count, act in pairs if count]
+    cancels = [_at_random(world, plan.cancels, cancel, world.fate)] if plan.cancels else []
+    return [*[_at_random(world, count, act) for count, act in pairs if count], *cancels]
 
 
 def _switch(world: World, provider: str, paused_at: int | None) -> None:
@@ -769,6 +778,8 @@ async def _upkeep(world: World) -> None:
     while True:
         await asyncio.sleep(2)
         world.table.expire(world.clock())
+        for id_ in sorted(world.table.called_back):
+            world.table.cancel(id_, world.clock())
 
 
 async def _watching(world: World) -> None:

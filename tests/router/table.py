@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from gateway.model.states import WAITING, Status
+from gateway.model.turns import NEVER
 from gateway.storage.contract import Claimed, DeliveryRow, Lease, Reservation, Settlement
 
 
@@ -45,6 +46,7 @@ class Table:
         self.rows: dict[UUID, Queued] = {}
         self.ended: dict[UUID, Ended] = {}
         self.grants: dict[str, list[int]] = {}
+        self.called_back: set[UUID] = set()
 
     def insert(self, row: DeliveryRow, claim: Claimed) -> None:
         """Keep a new delivery; `claim` is what a claim of it will show."""
@@ -55,7 +57,11 @@ class Table:
 
     def claim(self, wanted: Mapping[str, int], lease: Lease, now: int) -> list[Claimed]:
         picked = [row for lane, most in wanted.items() for row in self._due(lane, now)[:most]]
-        return [self._lease(row, lease) for row in picked]
+        leased = [(row, self._lease(row, lease)) for row in picked]
+        for row, claim in leased:
+            if claim.id in self.called_back:
+                row.worker, row.due_at = None, NEVER
+        return [claim for _, claim in leased if claim.id not in self.called_back]
 
     def _due(self, lane: str, now: int) -> list[Queued]:
         due = [row for row in self.rows.values() if row.claim.lane == lane and row.due_at <= now]
@@ -114,6 +120,18 @@ class Table:
             if row.worker is None and not row.unsure and not row.losses and row.claim.deadline_at <= now:
                 del self.rows[id_]
                 self.ended[id_] = Ended(Status.EXPIRED, now, row.token)
+
+    def cancel(self, id_: UUID, now: int) -> Status | None:
+        """Call one back, as the store does; answers what it ended as, if it waited. Else it will when it waits."""
+        row = self.rows.get(id_)
+        if row is None or (row.worker is not None and row.due_at > now):
+            self.called_back.add(id_)
+            return None
+        lost = row.unsure or row.losses or row.worker is not None
+        status = Status.UNKNOWN if lost else Status.CANCELLED
+        del self.rows[id_]
+        self.ended[id_] = Ended(status, now, row.token)
+        return status
 
     def _held(self, id_: UUID, token: int) -> Queued | None:
         row = self.rows.get(id_)

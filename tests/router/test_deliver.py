@@ -181,6 +181,26 @@ async def test_what_was_lost_and_is_too_late_now_is_not_called_unsent(tmp_path):
         assert (done.verdict.status, done.verdict.reason) == (Status.UNKNOWN, Why.TIMED_OUT)
 
 
+async def test_what_was_lost_and_is_left_out_by_a_rule_is_not_called_unsent(tmp_path):
+    async with house(tmp_path, Scripted()) as place:
+        await place.send("ada@example.com", collapse_key="k")
+        await place.claim(worker="lost", lease_ms=10)
+        place.clock.advance(1)
+        old = await place.claim()
+        await place.send("ada@example.com", collapse_key="k")
+        done = await place.deliver.deliver(place.envelope(old))
+        assert (done.verdict.status, done.verdict.reason) == (Status.UNKNOWN, Why.COLLAPSED)
+        assert done.verdict.detail.startswith("replaced by a newer one; an earlier attempt's answer was lost")
+        newer = await place.claim()
+        row = SuppressionRow(
+            channel="email", address="ada@example.com", reason=Why.SUPPRESSED, source="manual", created_at=1
+        )
+        await place.store.suppress(row)
+        unsure = msgspec.structs.replace(newer, unsure=True)
+        done = await place.deliver.deliver(place.envelope(unsure))
+        assert (done.verdict.status, done.verdict.reason) == (Status.UNKNOWN, Why.SUPPRESSED)
+
+
 async def test_what_was_lost_and_is_refused_for_our_account_in_the_end_is_not_called_unsent(tmp_path):
     refuses = Scripted(Rejected(Reason.ACCOUNT_PROBLEM))
     async with house(tmp_path, refuses, channels={"email": {"retry": {"attempts": 2}}}) as place:

@@ -30,7 +30,17 @@ def test_in_every_world_the_promises_hold():
             again = f"python -m tests.router.simulation {seed}"
             raise AssertionError(f"seed {seed}: {error}\nits story: {again}") from error
     reached = {name for name, count in seen.items() if count}
-    assert reached >= {"sent", "failed", "unknown", "expired", "twice", "crashed", "frozen", "taken over"}, seen
+    assert reached >= {
+        "sent",
+        "failed",
+        "unknown",
+        "expired",
+        "cancelled",
+        "twice",
+        "crashed",
+        "frozen",
+        "taken over",
+    }, seen
 
 
 def test_a_seed_tells_the_same_story_every_time():
@@ -75,12 +85,14 @@ async def _compare(dice: random.Random, store: SqlStore, rows: Rows, clock: Cloc
     held: list[Claimed] = []
     for _ in range(40):
         clock.later(dice.randrange(0, 40))
-        match dice.choice(["insert", "insert", "claim", "claim", "settle", "renew", "release"]):
+        match dice.choice(["insert", "insert", "claim", "claim", "settle", "settle", "renew", "release", "cancel"]):
             case "insert":
                 lease = dice.choice([None, rows.lease("born", for_ms=50)])
                 row = rows.delivery(lease=lease, due_at=clock.now + dice.choice([0, 0, 30]))
-                await store.accept(rows.acceptance(row))
-                table.insert(row, claim_of(row, clock.now))
+                made = rows.acceptance(row)
+                await store.accept(made)
+                claim = msgspec.structs.replace(claim_of(row, clock.now), notification_id=made.notification.id)
+                table.insert(row, claim)
                 if lease is not None:
                     held.append(msgspec.structs.replace(claim_of(row, clock.now), token=1))
             case "claim":
@@ -101,6 +113,10 @@ async def _compare(dice: random.Random, store: SqlStore, rows: Rows, clock: Cloc
                     attempts=(rows.attempt(number=claim.token),) if status is Status.HELD else (),
                 )
                 assert table.settle(settlement) == await store.settle(settlement)
+            case "cancel" if table.rows:
+                id_ = dice.choice(sorted(table.rows))
+                [told] = await store.cancel(table.rows[id_].claim.notification_id, clock.now)
+                assert (told.status if told.changed else None) == table.cancel(id_, clock.now)
             case "renew" | "release" as verb if held:
                 some = [(one.id, one.token) for one in dice.sample(held, min(3, len(held)))]
                 until = clock.now + dice.choice([0, 50])

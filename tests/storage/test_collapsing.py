@@ -71,12 +71,29 @@ async def test_what_is_sent_or_in_a_workers_hands_is_left_alone(store: SqlStore,
     assert claimed.collapse_key == KEY
 
 
-async def test_what_may_have_been_sent_is_not_called_unsent(store: SqlStore, rows: Rows) -> None:
+async def test_what_may_have_been_sent_is_replaced_and_not_called_unsent(store: SqlStore, rows: Rows) -> None:
     older = await accepted(store, rows)
     claimed = await rows.claim_one(store)
     await store.settle(rows.settlement(claimed, Status.HELD, reason=Why.RETRY, due_at=rows.clock.now, unsure=True))
+    newer = await accepted(store, rows)
+    assert await states(store, older) == [(Status.UNKNOWN, Why.COLLAPSED)]
+    event = (await store.events(older.notification.id))[-2]
+    name = ids.show(ids.NOTIFICATION, newer.notification.id)
+    assert (event.type, event.detail) == (
+        "delivery.unknown",
+        f"replaced by {name} after an attempt whose answer was lost",
+    )
+    assert [one.notification_id for one in await rows.claim(store)] == [newer.notification.id]
+
+
+async def test_what_a_lost_worker_may_have_sent_is_not_called_unsent(store: SqlStore, rows: Rows) -> None:
+    older = await accepted(store, rows)
+    await rows.claim_one(store)
+    rows.clock.later(60_001)
+    claimed = await rows.claim_one(store)
+    await store.release([(claimed.id, claimed.token)], rows.clock.now)
     await accepted(store, rows)
-    assert await states(store, older) == [(Status.HELD, Why.RETRY)]
+    assert await states(store, older) == [(Status.UNKNOWN, Why.COLLAPSED)]
 
 
 async def test_what_is_skipped_from_the_start_replaces_nothing(store: SqlStore, rows: Rows) -> None:

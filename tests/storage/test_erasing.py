@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +17,8 @@ from sqlalchemy import Connection, select
 from gateway.model import ids
 from gateway.model.quiet import QuietHours
 from gateway.model.states import Status, Why
-from gateway.storage import erasing, scrubbing
+from gateway.router.events import delivery_of
+from gateway.storage import echoes, erasing, scrubbing
 from gateway.storage.contract import (
     AddressPut,
     AttachmentRow,
@@ -41,6 +44,8 @@ from tests.storage.rows import LANE, Clock, Rows
 
 CANARY = "canary7391"
 """Stands in everything that speaks of the person who is erased, and in nothing else."""
+
+EVENTS = "_events:normal"
 
 ADDRESS = f"Ada.{CANARY}@example.com"
 KEY = ADDRESS.lower()
@@ -95,7 +100,8 @@ class Told:
         return self.rows.delivery(**(mine | changes))
 
     async def accept(self, *deliveries: DeliveryRow, to: Any, key: str | None = None, **changes: Any) -> UUID:
-        request = {"to": to, "content": {"title": "Hello"}, "metadata": {"a": 1}}
+        metadata = {"a": 1} if isinstance(to, list) else {"a": 1, "who": CANARY}
+        request = {"to": to, "content": {"title": "Hello"}, "metadata": metadata}
         answer = {
             "id": "ntf",
             "reference": changes.get("reference"),
@@ -161,6 +167,7 @@ class Told:
         dead = rows.suppression(KEY, reason=Why.ADDRESS_DEAD, detail=f"550 {CANARY}")
         await store.settle(rows.settlement(claims[failed.id], Status.FAILED, detail=f"550 {CANARY}", suppress=dead))
         await store.settle(rows.sent(claims[bobs.id], "bobs"))
+        await self.relay()
         gathered = Joining(name=CANARY, due_at=now)
         waiting, leased = self.delivery(join=gathered), self.delivery(lane="sms:normal")
         await self.accept(waiting, to=to_ada)
@@ -184,6 +191,17 @@ class Told:
             "leased": leased.id,
             "bobs": bobs.id,
         }
+
+    async def relay(self) -> None:
+        """Let the endpoint hear of this: one event has been sent, one is captured, one is on its way, others wait."""
+        store, rows = self.store, self.rows
+        now = rows.clock.now
+        await store.relay_events(partial(delivery_of, now=now), 1000, now)
+        sent, kept, self.event_out = await store.claim({EVENTS: 3}, rows.lease(), now)
+        answered = rows.attempt(detail=f"200 {CANARY}")
+        await store.settle(rows.settlement(sent, final=True, detail=f"200 {CANARY}", attempts=(answered,)))
+        captured = rows.captured(kept, data=kept.request, raw=f"POST {CANARY}".encode())
+        await store.settle(rows.settlement(kept, Status.CAPTURED, captured=captured))
 
     async def subscribe(self) -> None:
         """Put both on a topic, and begin a send to it that has come as far as to the person."""
@@ -224,7 +242,7 @@ async def test_nothing_of_an_erased_person_is_left_in_any_table(store: SqlStore,
     await told.fill()
     before = await store._db.read(everything)
     tables = {line.split(" ", 1)[0] for line in before.splitlines() if CANARY in line}
-    wanted = {place.table for place in erasing.PLACES} | set(erasing.REWRITTEN)
+    wanted = {place.table for place in erasing.PLACES if place.personal} | set(erasing.REWRITTEN)
     hashed = {"collapsing", "digests", "digest_items"}  # an address stands there as a hash, which no canary shows
     assert wanted - hashed <= tables, "the test must fill what it wants to see emptied"
     assert hashed <= {line.split(" ", 1)[0] for line in before.splitlines()}
@@ -239,7 +257,7 @@ async def test_nothing_of_an_erased_person_is_left_in_any_table(store: SqlStore,
     assert hash_ not in {key for found in await store._db.read(keys_of_digests) for key in found}
     assert (erased.cancelled, erased.scrubbed) == (2, True)
     assert set(erased.removed) >= {table for table, count in erased.removed.items() if count}
-    expected = {"users": 1, "addresses": 2, "preferences": 2, "deliveries": 5, "captured": 1, "suppressions": 1}
+    expected = {"users": 1, "addresses": 2, "preferences": 2, "deliveries": 6, "captured": 2, "suppressions": 1}
     assert {table: erased.removed[table] for table in expected} == expected
     assert await store.erase_user(f"user-{CANARY}", rows.clock.now) is None
 
@@ -285,6 +303,74 @@ async def test_what_waits_is_called_back_and_what_is_out_is_told_too_late(
     assert not await store.settle(rows.settlement(told.out, Status.SENT, detail=f"250 {CANARY}"))
     assert await rows.claim(store) == []
     assert await store.claim({LANE: 5, "sms:normal": 5}, rows.lease(), rows.clock.later(10**8)) == []
+
+
+def said(request: bytes | None) -> dict[str, Any]:
+    """Read the event that a stored request carries."""
+    return msgspec.json.decode(request or b"")["event"]
+
+
+async def test_events_that_wait_for_endpoints_still_go_and_say_nothing_of_who_is_erased(
+    store: SqlStore, rows: Rows, told: Told
+) -> None:
+    made = await told.fill()
+    await store.erase_user(f"user-{CANARY}", rows.clock.now)
+    words = {"bobs": 0, "nobodys": 0}
+    assert not await store.settle(rows.settlement(told.event_out, detail=f"500 {CANARY}")), "it carries words of before"
+    await store.relay_events(partial(delivery_of, now=rows.clock.now), 1000, rows.clock.now)
+    claims = await store.claim({EVENTS: 1000}, rows.lease(), rows.clock.now)
+    assert [one.unsure for one in claims if one.id == told.event_out.id] == [True]
+    events = [said(one.request) for one in claims]
+    assert {event["type"] for event in events} >= {"delivery.queued", "delivery.unknown", "suppression.created"}
+    bobs = ids.show(ids.DELIVERY, made["bobs"])
+    shared = ids.show(ids.NOTIFICATION, made["shared"])
+    for event in events:
+        theirs = event["delivery_id"] == bobs or (event["notification_id"] == shared and event["delivery_id"] is None)
+        words["bobs" if theirs else "nobodys"] += 1
+        if theirs:
+            assert (event["reference"], event["metadata"]) == ("order-2", {"a": 1}), "the request still speaks to Bob"
+        elif event["notification_id"] is not None:
+            assert (event["reference"], event["metadata"], event["detail"]) == (None, {}, None), event
+            assert event["delivery_id"] or event["type"] == "notification.completed"
+        else:
+            assert (event["channel"], event["address"], event["detail"]) == ("email", None, None)
+    assert all(words.values()), words
+
+
+async def test_many_events_of_one_delivery_are_rewritten_in_rounds(store: SqlStore, rows: Rows, told: Told) -> None:
+    await store.put_users([person()])
+    for number in range(6):
+        listening = {"project": "default", "url": f"https://shop.example.com/{number}", "events": ("*",)}
+        await store.add_webhook(WebhookRow(id=rows.id(), created_at=1, secrets=b"sealed", **listening), most=6)
+    made = [rows.acceptance(told.delivery(), reference=CANARY) for _ in range(erasing.SLICE)]
+    await store.accept_many(made)
+    now = rows.clock.now
+    assert await store.relay_events(partial(delivery_of, now=now), 1000, now) == 6 * erasing.SLICE > echoes.SLICE
+    assert await store.erase_user(f"user-{CANARY}", now) is not None
+    assert CANARY not in await store._db.read(everything)
+
+
+@pytest.mark.parametrize("named", ["user", "address"])
+async def test_a_request_to_that_one_recipient_alone_goes_wholly(
+    store: SqlStore, rows: Rows, told: Told, named: str
+) -> None:
+    await store.put_users([person()])
+    listening = {"project": "default", "url": "https://shop.example.com/", "events": ("notification.completed",)}
+    await store.add_webhook(WebhookRow(id=rows.id(), created_at=1, secrets=b"sealed", **listening), most=5)
+    user_id = f"user-{CANARY}" if named == "user" else None
+    no_phone = {"channel": "sms", "address": None, "status": Status.SKIPPED, "reason": Why.NO_ADDRESS}
+    pair = told.delivery(user_id=user_id), told.delivery(user_id=user_id, **no_phone)
+    alone = await told.accept(*pair, to={"email": ADDRESS}, reference=CANARY, tags=(CANARY,))
+    await store.settle(rows.settlement(await rows.claim_one(store), final=True))
+    assert await store.relay_events(partial(delivery_of, now=rows.clock.now), 10, rows.clock.now) == 1
+    whole = await store.about_user(None, f"user-{CANARY}", Page(limit=51))
+    assert whole is not None
+    assert [said(one.request)["reference"] for one in whole.echoes] == [CANARY]
+    assert await store.erase_user(f"user-{CANARY}", rows.clock.now) is not None
+    found = await store.notification(None, alone)
+    assert found is not None
+    assert (found.request, found.reference, found.tags) == (None, None, ())
+    assert CANARY not in (await store._db.read(everything)).lower()
 
 
 async def test_what_goes_to_a_place_that_others_read_is_not_theirs(store: SqlStore, rows: Rows) -> None:
@@ -418,7 +504,18 @@ async def test_all_that_is_held_about_a_person_is_told(store: SqlStore, rows: Ro
     assert whole is not None
     assert (whole.user.id, len(whole.deliveries), whole.more) == (f"user-{CANARY}", 5, False)
     assert {one.address for one in whole.deliveries} == {ADDRESS}
-    assert len(whole.captured) == len(whole.suppressions) == len(whole.opt_outs) == 1
+    assert len(whole.suppressions) == len(whole.opt_outs) == 1
+    assert len(whole.captured) == 2, "a message, and an event for an endpoint"
+    events = [msgspec.json.decode(one.request)["event"] for one in whole.echoes]
+    assert Counter(event["type"] for event in events) == {
+        "delivery.queued": 3,
+        "delivery.sent": 1,
+        "delivery.captured": 1,
+        "delivery.failed": 1,
+        "suppression.created": 1,
+    }
+    assert Counter(one.status for one in whole.echoes) == {"sent": 1, "captured": 1, "sending": 1, "queued": 4}
+    assert {one.endpoint[:4] for one in whole.echoes} == {"whk_"}
     assert {one.type for one in whole.events} == {"delivery.sent", "delivery.captured", "delivery.failed"}
     first = await store.about_user(None, f"user-{CANARY}", Page(limit=3))
     assert first is not None
@@ -430,4 +527,4 @@ async def test_all_that_is_held_about_a_person_is_told(store: SqlStore, rows: Ro
     assert await store.about_user(None, "nobody", Page(limit=3)) is None
     other = await store.about_user("other", f"user-{CANARY}", Page(limit=3))
     assert other is not None
-    assert other.deliveries == ()
+    assert other.deliveries == other.echoes == other.captured == ()

@@ -62,10 +62,11 @@ from tests.storage.rows import LANE, Clock, Rows
 SMALL = {
     *("api_keys", "template_versions", "counts", "forgotten_suppressions", "expansions", "webhooks", "outbox"),
     "spending",
+    "cancellations",
 }
 """Tables that stay small, of which a planner may read the whole; of the forgotten ones only whether there is
-a row is asked, the outbox is emptied within seconds, expansions are the sends to topics under way, and spending has
-a row for each channel."""
+a row is asked, the outbox is emptied within seconds, expansions and cancellations are what is under way, and spending
+has a row for each channel."""
 
 BATCHES: dict[str, Batch] = (
     {
@@ -275,6 +276,9 @@ QUERIES = [
     (inbox._OLD, (UUID(int=5), 10), "inbox_items"),
     (inbox._EXPIRED, (5, 10), "inbox_expiring"),
     (topics._DUE, (5,), "expansions_by_due"),
+    (cancelling._DUE, (5,), "cancellations_by_look"),
+    (cancelling._NEXT, (Rows(Clock()).id(), 5, Rows(Clock()).id(), 10), "deliveries_by_notification"),
+    (cancelling._SENT_BEYOND, (Rows(Clock()).id(), 5, Rows(Clock()).id()), "deliveries_by_notification"),
     (topics._LIST, ("news", "user-7", 50), "subscriptions"),
     (topics._COUNT, ("news", 50), "subscriptions"),
     (topics._OF_USER, ("user-7",), "subscriptions_by_user"),

@@ -149,7 +149,13 @@ async def test_only_the_owner_can_read_the_file(tmp_path: Path, clock: Clock) ->
     await store.keep_template("v", "k", b"", 0)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in [path.parent, *path.parent.iterdir()]}
     await store.close()
-    assert modes == {"var": 0o700, "gateway.db": 0o600, "gateway.db-wal": 0o600, "gateway.db-shm": 0o600}
+    assert modes == {
+        "var": 0o700,
+        "gateway.db": 0o600,
+        "gateway.db-wal": 0o600,
+        "gateway.db-shm": 0o600,
+        "gateway.db-turn": 0o600,
+    }
 
 
 def test_a_database_in_memory_is_refused() -> None:

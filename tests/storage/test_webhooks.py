@@ -58,6 +58,30 @@ async def types(store: SqlStore, clock: Clock) -> list[str]:
     return [event.type for event in await taken(store, clock)]
 
 
+async def test_what_is_stored_before_the_schema_knew_is_found_as_well(
+    store: SqlStore, rows: Rows, clock: Clock
+) -> None:
+    def echoes(conn: Connection) -> list[Any]:
+        found = conn.exec_driver_sql("SELECT * FROM echoes ORDER BY carrier_id").all()
+        return [tuple(row) for row in found]
+
+    def as_before(conn: Connection) -> None:
+        conn.exec_driver_sql("DROP TABLE echoes")
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0013'")
+
+    await listening(store, rows)
+    for _ in range(501):
+        await store.accept(rows.acceptance())
+    await store.suppress(rows.suppression())
+    assert len(await taken(store, clock)) == 502
+    noted = await store._db.read(echoes)
+    assert len(noted) == 502
+    assert [row[3:] for row in noted if row[1] is None] == [("email", "ada@example.com")]
+    await store._db.write(as_before)
+    assert await store.migrate() == ["0014", "0015"]
+    assert await store._db.read(echoes) == noted
+
+
 async def test_nothing_is_noted_while_nobody_listens(store: SqlStore, rows: Rows, clock: Clock) -> None:
     await store.accept(rows.acceptance())
     await store.settle(rows.settlement(await rows.claim_one(store), Status.FAILED))

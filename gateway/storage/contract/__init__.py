@@ -98,7 +98,7 @@ from gateway.storage.contract.topics import (
     TopicStore,
 )
 from gateway.storage.contract.turns import TurnStore
-from gateway.storage.contract.webhooks import MakeDelivery, NotedEvent, OutboxState, WebhookRow, WebhookStore
+from gateway.storage.contract.webhooks import EchoRow, MakeDelivery, NotedEvent, OutboxState, WebhookRow, WebhookStore
 from gateway.storage.contract.wishes import Scope, Stop, Wish, WishStore
 
 __all__ = [
@@ -125,6 +125,7 @@ __all__ = [
     "DeliveryView",
     "DigestItem",
     "DigestStore",
+    "EchoRow",
     "EditRow",
     "EditStore",
     "EditedRow",

@@ -18,6 +18,7 @@ from gateway.storage.contract.rows import (
     SuppressionRow,
 )
 from gateway.storage.contract.topics import SubscriberRow
+from gateway.storage.contract.webhooks import EchoRow
 
 
 class PersonPage(Row, frozen=True, kw_only=True):
@@ -36,6 +37,8 @@ class PersonPage(Row, frozen=True, kw_only=True):
     opt_outs: tuple[OptOutRow, ...]
     inbox: tuple[InboxItem, ...]
     subscriptions: tuple[SubscriberRow, ...]
+    echoes: tuple[EchoRow, ...]
+    """Stored events to endpoints: about these deliveries and their notifications, and those that name an address."""
 
 
 class Erased(Row, frozen=True, kw_only=True):
@@ -63,7 +66,8 @@ class PersonalStore(Protocol):
     async def erase_user(self, id_: str, now: int) -> Erased | None:
         """Erase a person from every table. `None`: there is no such user.
 
-        Waiting deliveries end `cancelled`; one that is being sent ends `unknown`. Suppressions stay as keyed hashes.
+        Waiting deliveries end `cancelled`; one that is being sent, or may have been, ends `unknown`. Suppressions stay
+        as keyed hashes. Events about them that are stored for endpoints stay, without their words.
         Works in slices, so that others come between; the profile goes last, so that one that was interrupted is
         finished by asking again.
         """

@@ -231,9 +231,11 @@ class Store(
         ...
 
     async def cancel(self, notification_id: UUID, now: int) -> list[Cancelled]:
-        """Cancel what waits (queued, held, not leased); what is being sent goes on. Repeatable.
+        """Cancel what waits (queued, held, not leased); what is being sent goes on, unless it comes to wait again.
 
-        Subscribers of its topics that are not planned yet never will be.
+        What has waited since an attempt whose answer was lost ends `unknown`. Subscribers of its topics that are not
+        planned yet never will be. Works in slices, so that others come between; from the first on nothing more of the
+        notification is claimed. Repeatable; if this process ends before it is done, upkeep goes on with it.
         """
         ...
 

@@ -51,6 +51,20 @@ class NotedEvent(Row, frozen=True, kw_only=True):
     replayed: bool
 
 
+class EchoRow(Row, frozen=True, kw_only=True):
+    """A stored event as it goes to one endpoint; `delivery_id` and `status` are those of what carries it.
+
+    `endpoint` is the endpoint's id as the API shows it, `request` the stored JSON, whose `event` is the body.
+    """
+
+    delivery_id: UUID
+    notification_id: UUID
+    endpoint: str
+    status: str
+    created_at: int
+    request: bytes
+
+
 class OutboxState(Row, frozen=True, kw_only=True):
     """What there is to do: whether anybody listens, and whether events, replays or hopeless endpoints wait."""
 

@@ -5,9 +5,11 @@ updates is kept narrow and apart from what is wide: `queue` beside `deliveries`,
 PostgreSQL no index mentions a column that `deliveries` changes, so that every settlement stays a heap-only update.
 """
 
+from gateway.storage.schema.cancelling import CANCELLATIONS
 from gateway.storage.schema.collapsing import COLLAPSING
 from gateway.storage.schema.columns import METADATA
 from gateway.storage.schema.digests import DIGEST_ITEMS, DIGESTS
+from gateway.storage.schema.echoes import ECHOES
 from gateway.storage.schema.edits import EDITED_TEMPLATES, TEMPLATE_EDITS
 from gateway.storage.schema.inbox import INBOX_ITEMS, INBOXES
 from gateway.storage.schema.messages import (
@@ -44,12 +46,14 @@ __all__ = [
     "ATTACHMENTS",
     "ATTEMPTS",
     "AWAITING",
+    "CANCELLATIONS",
     "CAPTURED",
     "COLLAPSING",
     "COUNTS",
     "DELIVERIES",
     "DIGESTS",
     "DIGEST_ITEMS",
+    "ECHOES",
     "EDITED_TEMPLATES",
     "EVENTS",
     "EXPANSIONS",

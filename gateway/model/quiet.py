@@ -8,8 +8,8 @@ beginning or the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -72,15 +72,19 @@ def _night_around(hours: QuietHours, zone: ZoneInfo, at: int) -> int | None:
     """Find the end of the latest-ending night that holds a moment."""
     moment = datetime.fromtimestamp(at // 1000, UTC)
     today = moment.astimezone(zone).date()
-    ends = [end for start, end in _nights(hours, zone, today) if start <= moment < end]
+    ends = [end for start, end in _nights(hours.start, hours.end, zone, today) if start <= moment < end]
     return int(max(ends).timestamp()) * 1000 if ends else None
 
 
-def _nights(hours: QuietHours, zone: ZoneInfo, today: date) -> Iterator[tuple[datetime, datetime]]:
-    over_midnight = hours.end < hours.start
-    for evening in (today - _DAY, today, today + _DAY):
-        morning = evening + _DAY if over_midnight else evening
-        yield _first_at(evening, hours.start, zone), _last_before(morning, hours.end, zone)
+@lru_cache(maxsize=4096)  # many people have the same hours, and each is asked about twice for every message
+def _nights(start: int, end: int, zone: ZoneInfo, today: date) -> tuple[tuple[datetime, datetime], ...]:
+    """Tell when the nights of yesterday, today and tomorrow begin and end."""
+    evenings = (today - _DAY, today, today + _DAY)
+    mornings = [evening + _DAY if end < start else evening for evening in evenings]
+    return tuple(
+        (_first_at(evening, start, zone), _last_before(morning, end, zone))
+        for evening, morning in zip(evenings, mornings, strict=True)
+    )
 
 
 def _wall(day: date, minutes: int) -> datetime:

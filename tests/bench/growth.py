@@ -167,8 +167,13 @@ async def _keep_house(filled: Filled, _: int) -> float:
 MEASURES: Final = (
     Measure(name="list, first page", act=_listing(project="default"), most=2),
     Measure(name="list, a page of the month's middle", act=_listing(0.5, project="default"), most=2),
-    Measure(name="list, completed", act=_listing(project="default", status="completed"), most=None),
-    Measure(name="list, cancelled (there is none)", act=_listing(project="default", status="cancelled"), most=None),
+    Measure(name="list, completed", act=_listing(project="default", status="completed"), most=None, share=0.03),
+    Measure(
+        name="list, cancelled (there is none)",
+        act=_listing(project="default", status="cancelled"),
+        most=None,
+        share=0.03,
+    ),
     Measure(
         name="list, cancelled within an hour (there is none)",
         act=_listing(0.5, within_ms=3_600_000, project="default", status="cancelled"),

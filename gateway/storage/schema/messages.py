@@ -11,7 +11,7 @@ from gateway.storage.schema.columns import BUSY, METADATA, Id, may, must, where_
 _HALF: Final = 50
 """Per cent of a page that is filled at first, where every row is updated once and all of a page at about the same time:
 room for a second version of each. Measured (`tests.bench.pressure`): at 70 two thirds of these updates left their page
-and wrote to every index, and the table became no smaller."""
+and wrote to every index. What it costs in disk stands in `deploy/OPERATING.md`."""
 
 NOTIFICATIONS: Final = Table(
     "notifications",

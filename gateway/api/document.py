@@ -37,7 +37,7 @@ _ABOUT: Final = """One request in, the right message to the right person out.
 
 Authenticate with `Authorization: Bearer KEY`. Every error is an RFC 9457 problem document that lists all faults
 at once; its `type` and the codes in `errors` are promised. Lists take `limit` and `cursor` and answer `items` and
-`next_cursor`.
+`next_cursor`; go on until that is null, as a page whose filters match next to nothing may be short, or empty, before.
 """
 
 _PREFIXES: Final = (

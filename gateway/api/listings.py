@@ -82,11 +82,14 @@ def listed(
     rows: Sequence[R],
     show: Callable[[R], T],
     position: Callable[[R], bytes],
+    *,
+    passed: UUID | None = None,
 ) -> Listing[T]:
-    """Make one page out of the rows of `page_of`."""
+    """Make one page out of the rows of `page_of`; `passed`: a short one, and there may be more beyond this id."""
     shown = rows[: query.limit]
     more = len(rows) > query.limit
+    last = position(shown[-1]) if more else None if passed is None else passed.bytes
     return Listing(
         items=[show(row) for row in shown],
-        next_cursor=cursors.write(listing, position(shown[-1])) if more else None,
+        next_cursor=None if last is None else cursors.write(listing, last),
     )

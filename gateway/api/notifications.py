@@ -192,7 +192,8 @@ async def list_notifications(context: ApiContext, call: Call[NotificationQuery, 
         until=unix_ms(query.until),
     )
     name = listing_name("notifications", where)
-    rows = await context.store.notifications(where, page_of(name, query))
+    found = await context.store.notifications(where, page_of(name, query))
+    rows = found.rows
     by_notification: dict[Any, list[DeliveryView]] = {}
     for row in await context.store.deliveries_of([row.id for row in rows[: query.limit]]):
         by_notification.setdefault(row.notification_id, []).append(row)
@@ -200,7 +201,7 @@ async def list_notifications(context: ApiContext, call: Call[NotificationQuery, 
     def show(row: NotificationView) -> NotificationDetail:
         return _detail(context, call, row, by_notification.get(row.id, []))
 
-    return json_reply(listed(name, query, rows, show, lambda row: row.id.bytes))
+    return json_reply(listed(name, query, rows, show, lambda row: row.id.bytes, passed=found.passed))
 
 
 async def show_notification(context: ApiContext, call: Call[NoQuery, None]) -> Reply:

@@ -22,6 +22,7 @@ from gateway.storage.contract import (
     DeliveryFilter,
     DeliveryView,
     EventView,
+    Found,
     NotificationFilter,
     NotificationView,
     Page,
@@ -60,37 +61,67 @@ def notification(conn: Connection, project: str | None, id_: UUID, now: int) -> 
     return next((view for view in views if project in (None, view.project)), None)
 
 
-def notifications(conn: Connection, where: NotificationFilter, page: Page, now: int) -> list[NotificationView]:
-    """List newest first."""
-    return _notification_views(conn, list(conn.scalars(notification_ids(where, page, now))), now)
+def notifications(conn: Connection, where: NotificationFilter, page: Page, now: int) -> Found:
+    """List newest first. Rows that do not match are passed over piece by piece, and only so many for one page."""
+    ids: list[UUID] = []
+    floor = page.before
+    for size in _PIECES:
+        piece = Page(limit=page.limit - len(ids), before=floor)
+        floor = conn.scalar(floor_of(where, piece, size))
+        ids += conn.scalars(notification_ids(where, piece, now, floor))
+        if floor is None or len(ids) == page.limit:
+            return Found(rows=_notification_views(conn, ids, now))
+    return Found(rows=_notification_views(conn, ids, now), passed=floor)
 
 
-def notification_ids(where: NotificationFilter, page: Page, now: int) -> Select[UUID]:
-    """Write the query for the ids of a page."""
+def notification_ids(where: NotificationFilter, page: Page, now: int, floor: UUID | None = None) -> Select[UUID]:
+    """Write the query for the ids of a page, down to `floor`."""
     n = NOTIFICATIONS.c
-    d = DELIVERIES.c
-    source: Any = NOTIFICATIONS
-    id_: Column[UUID] = n.id
-    conditions: list[ColumnElement[bool]] = []
-    # A reference is found in the table itself; otherwise the rarest thing that was given leads the way.
-    if where.reference is not None:
-        conditions.append(n.reference == where.reference)
-    elif where.user is not None or where.address is not None:
-        id_ = d.notification_id
-        source = DELIVERIES.join(NOTIFICATIONS, n.id == id_)
-        conditions += [d.user_id == where.user] if where.user is not None else [d.address == where.address]
-    elif where.tag is not None:
-        id_ = TAGS.c.notification_id
-        source = TAGS.join(NOTIFICATIONS, n.id == id_)
-        conditions.append(TAGS.c.tag == where.tag)
+    source, id_, conditions = _led(where)
+    if source is not NOTIFICATIONS:
+        source = source.join(NOTIFICATIONS, n.id == id_)
     conditions += _further(where, led_by=id_)
     conditions += _of_status(where.status, now)
     conditions += _between(id_, n.created_at, where.since, where.until)
     if page.before is not None:
         conditions.append(id_ < page.before)
+    if floor is not None:
+        conditions.append(id_ >= floor)
     query = select(id_).select_from(source).where(*conditions).order_by(id_.desc()).limit(page.limit)
     # Several deliveries of one notification may match; they lie side by side in the index.
-    return query.distinct() if id_ is d.notification_id else query
+    return query.distinct() if id_ is DELIVERIES.c.notification_id else query
+
+
+_PIECES: Final = (2_000, 8_000, 40_000)
+"""How many rows are looked at for a page, one piece after the other: few where most match, and some tens of
+milliseconds where none does."""
+
+
+def floor_of(where: NotificationFilter, page: Page, size: int) -> Select[UUID]:
+    """Write the query for the last of the next `size` rows on the way, matching or not; none where there are fewer."""
+    source, id_, conditions = _led(where)
+    if page.before is not None:
+        conditions.append(id_ < page.before)
+    if where.until is not None:
+        conditions.append(id_ < first_id_of(where.until + _SLACK_MS))
+    if where.since is not None:
+        conditions.append(id_ >= first_id_of(where.since - _SLACK_MS))
+    query = select(id_).select_from(source).where(*conditions)
+    return query.order_by(id_.desc()).limit(1).offset(size - 1)
+
+
+def _led(where: NotificationFilter) -> tuple[Any, Column[UUID], list[ColumnElement[bool]]]:
+    """Choose the way: a reference is found in the table itself; otherwise the rarest thing that was given leads."""
+    n, d = NOTIFICATIONS.c, DELIVERIES.c
+    if where.reference is not None:
+        return NOTIFICATIONS, n.id, [n.reference == where.reference]
+    if where.user is not None:
+        return DELIVERIES, d.notification_id, [d.user_id == where.user]
+    if where.address is not None:
+        return DELIVERIES, d.notification_id, [d.address == where.address]
+    if where.tag is not None:
+        return TAGS, TAGS.c.notification_id, [TAGS.c.tag == where.tag]
+    return NOTIFICATIONS, n.id, []
 
 
 def deliveries(conn: Connection, notification_ids: Sequence[UUID], limit: int) -> list[DeliveryView]:
@@ -230,6 +261,9 @@ def _of_status(status: NotificationStatus | None, now: int) -> list[ColumnElemen
             return [n.state == status.value]
 
 
+_SLACK_MS: Final = 60_000
+
+
 def _between(
     id_: Column[UUID],
     created_at: Column[int],
@@ -240,12 +274,11 @@ def _between(
 
     An id may be a little younger than its row, so the ids' bounds leave a minute on either side.
     """
-    slack = 60_000
     conditions: list[ColumnElement[bool]] = []
     if since is not None:
-        conditions += [created_at >= since, id_ >= first_id_of(since - slack)]
+        conditions += [created_at >= since, id_ >= first_id_of(since - _SLACK_MS)]
     if until is not None:
-        conditions += [created_at < until, id_ < first_id_of(until + slack)]
+        conditions += [created_at < until, id_ < first_id_of(until + _SLACK_MS)]
     return conditions
 
 

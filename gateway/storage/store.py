@@ -48,6 +48,7 @@ from gateway.storage.contract import (
     DeliveryRow,
     DeliveryView,
     EventView,
+    Found,
     KeyRow,
     LaneDepth,
     Lease,
@@ -307,7 +308,7 @@ class SqlStore(
         now = await self._db.now_ms()
         return await self._db.read(lambda conn: reading.notification(conn, project, id_, now))
 
-    async def notifications(self, where: NotificationFilter, page: Page) -> list[NotificationView]:
+    async def notifications(self, where: NotificationFilter, page: Page) -> Found:
         """List notifications."""
         now = await self._db.now_ms()
         return await self._db.read(lambda conn: reading.notifications(conn, where, page, now))

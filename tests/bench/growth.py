@@ -134,7 +134,7 @@ def _listing(share: float | None = None, *, within_ms: int = 0, **where: object)
         before = None if share is None else first_id_of(until)
         wanted = msgspec.structs.replace(filters, since=until - within_ms) if within_ms else filters
         began = time.perf_counter()
-        found = await filled.store.notifications(wanted, Page(limit=_PAGE, before=before))
+        found = (await filled.store.notifications(wanted, Page(limit=_PAGE, before=before))).rows
         took_ms = _since(began)
         if len(found) != (0 if wanted.status is NotificationStatus.CANCELLED else _PAGE):
             raise BenchFailed(f"{len(found)} listed instead of {_PAGE}")

@@ -183,5 +183,5 @@ async def test_resent_deliveries_open_their_notification_again(store: SqlStore, 
     claimed = await rows.claim_one(store)
     assert claimed.id == again.id
     await store.settle(rows.settlement(claimed, Status.DELIVERED))
-    listed = await store.notifications(NotificationFilter(status=NotificationStatus.COMPLETED), Page(limit=5))
+    listed = (await store.notifications(NotificationFilter(status=NotificationStatus.COMPLETED), Page(limit=5))).rows
     assert [one.id for one in listed] == [accepted.notification.id]

@@ -256,6 +256,7 @@ def lists(conn: Connection, now: int) -> Iterator[Case]:
     for page in (Page(limit=SLICE), Page(limit=SLICE, before=deep)):
         for where in notifications:
             yield select_case(conn, f"{where} {page}", reading.notification_ids(where, page, now))
+            yield select_case(conn, f"floor of {where} {page}", reading.floor_of(where, page, SLICE))
         for one in deliveries:
             yield select_case(conn, f"{one} {page}", reading.delivery_query(one, page))
         for some in kept:

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from gateway.model.states import NotificationStatus, Status, Why
+from gateway.storage import reading
 from gateway.storage.contract import (
     Acceptance,
     DeliveryFilter,
@@ -12,7 +13,7 @@ from gateway.storage.contract import (
     Page,
 )
 from gateway.storage.store import SqlStore
-from tests.storage.rows import Clock, Rows
+from tests.storage.rows import DAY, START, Clock, Rows
 
 
 @pytest.fixture
@@ -66,15 +67,15 @@ async def three(store: SqlStore, rows: Rows, clock: Clock) -> list[Acceptance]:
 async def test_every_filter_finds_what_matches_and_nothing_else(
     store: SqlStore, three: list[Acceptance], where: NotificationFilter, expected: list[int]
 ) -> None:
-    found = await store.notifications(where, Page(limit=10))
+    found = (await store.notifications(where, Page(limit=10))).rows
     assert [one.id for one in found] == [three[n].notification.id for n in expected]
 
 
 async def test_lists_are_bounded_by_time(store: SqlStore, three: list[Acceptance]) -> None:
     times = [one.notification.created_at for one in three]
-    found = await store.notifications(NotificationFilter(since=times[1], until=times[2]), Page(limit=10))
+    found = (await store.notifications(NotificationFilter(since=times[1], until=times[2]), Page(limit=10))).rows
     assert [one.id for one in found] == [three[1].notification.id]
-    found = await store.notifications(NotificationFilter(since=times[1], user="user-1"), Page(limit=10))
+    found = (await store.notifications(NotificationFilter(since=times[1], user="user-1"), Page(limit=10))).rows
     assert [one.id for one in found] == [three[1].notification.id]
 
 
@@ -99,11 +100,46 @@ async def test_pages_follow_each_other_without_gap_or_repeat(
     await store.accept_many(accepted)
     seen: list[object] = []
     page = Page(limit=3)
-    while found := await store.notifications(where, page):
+    while found := (await store.notifications(where, page)).rows:
         seen += [one.id for one in found]
         page = Page(limit=3, before=found[-1].id)
         await store.accept(rows.acceptance(rows.delivery(user_id="me"), tags=("t",), reference="r"))
     assert seen == [one.notification.id for one in reversed(accepted)]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        NotificationFilter(status=NotificationStatus.COMPLETED),
+        NotificationFilter(status=NotificationStatus.COMPLETED, user="me"),
+        NotificationFilter(category="rare"),
+        NotificationFilter(category="rare", tag="t", until=START + DAY),
+    ],
+    ids=repr,
+)
+async def test_a_page_passes_over_only_so_many_rows_and_says_where_to_go_on(
+    store: SqlStore, rows: Rows, monkeypatch: pytest.MonkeyPatch, where: NotificationFilter
+) -> None:
+    monkeypatch.setattr(reading, "_PIECES", (2, 3))
+    await rows.know(store, "me")
+    accepted = [
+        rows.acceptance(
+            rows.delivery(status=Status.SKIPPED if is_rare else Status.QUEUED, user_id="me"),
+            tags=("t",),
+            category="rare" if is_rare else "orders",
+        )
+        for is_rare in (number in {0, 7} for number in range(13))
+    ]
+    await store.accept_many(accepted)
+    pages = [await store.notifications(where, Page(limit=2))]
+    while (passed := pages[-1].passed) is not None:
+        pages.append(await store.notifications(where, Page(limit=2, before=passed)))
+    assert [[row.id for row in page.rows] for page in pages] == [
+        [],
+        [accepted[7].notification.id],
+        [accepted[0].notification.id],
+    ]
+    assert pages[0].passed == accepted[8].notification.id, "five rows further"
 
 
 async def test_another_projects_rows_are_not_there(store: SqlStore, three: list[Acceptance]) -> None:
@@ -185,8 +221,8 @@ async def test_scheduled_becomes_processing_when_its_time_comes(store: SqlStore,
     for later, status in expected:
         clock.later(later)
         # PostgreSQL tells its own time; the filter and the view must agree with each other on either.
-        (found,) = await store.notifications(NotificationFilter(), Page(limit=1))
-        same = await store.notifications(NotificationFilter(status=found.status), Page(limit=1))
+        (found,) = (await store.notifications(NotificationFilter(), Page(limit=1))).rows
+        same = (await store.notifications(NotificationFilter(status=found.status), Page(limit=1))).rows
         assert [one.status for one in same] == [found.status]
         if await store.now_ms() == clock.now:
             assert found.status is status

@@ -84,7 +84,7 @@ async def test_what_waits_does_not_hide_what_is_finished_behind_it(store: SqlSto
     reports = [await store.upkeep(rules, clock.now) for _ in range(4)]
     assert [(report.deleted, report.more) for report in reports] == [(0, False), (0, False), (3, False), (0, False)]
     assert [await store.notification(None, one.notification.id) for one in done] == [None] * 3
-    assert len(await store.notifications(NotificationFilter(), Page(limit=50))) == 25
+    assert len((await store.notifications(NotificationFilter(), Page(limit=50))).rows) == 25
 
 
 async def test_a_round_does_one_slice_and_says_when_there_is_more(store: SqlStore, rows: Rows, clock: Clock) -> None:
@@ -108,7 +108,7 @@ async def test_contents_are_forgotten_and_the_record_stays(store: SqlStore, rows
     clock.later(DAY)
     await full_notification(store, rows)
     await store.upkeep(rows.rules(contents_before=START + 1), clock.now)
-    fresh, unfinished, old = await store.notifications(NotificationFilter(), Page(limit=5))
+    fresh, unfinished, old = (await store.notifications(NotificationFilter(), Page(limit=5))).rows
     assert (fresh.request is None, unfinished.request is None, old.request is None) == (False, False, True)
     assert old.reference == "r"
     (delivery,) = await store.deliveries(old.id)

@@ -201,8 +201,8 @@ async def test_a_taken_event_is_a_delivery_and_no_event(store: SqlStore, rows: R
     assert await store.settle(rows.settlement(claimed, Status.FAILED))
     assert not (await store.outbox_state(FIVE_DAYS)).noted
     page = Page(limit=10)
-    assert len(await store.notifications(NotificationFilter(), page)) == 1
-    [carrying] = await store.notifications(NotificationFilter(category=EVENT_CATEGORY), page)
+    assert len((await store.notifications(NotificationFilter(), page)).rows) == 1
+    [carrying] = (await store.notifications(NotificationFilter(category=EVENT_CATEGORY), page)).rows
     assert carrying.id == claimed.notification_id
 
 

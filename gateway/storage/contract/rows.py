@@ -486,6 +486,16 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     before: UUID | None = None
 
 
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of notifications, newest first.
+
+    `passed`: the page is shorter than asked for, because very many rows before this id did not match; go on there.
+    """
+
+    rows: list[NotificationView]
+    passed: UUID | None = None
+
+
 class NotificationFilter(Row, frozen=True, kw_only=True):
     """Which notifications; every given field must match. `project=None` is every project (scope `admin`)."""
 

@@ -31,6 +31,7 @@ from gateway.storage.contract.rows import (
     DeliveryRow,
     DeliveryView,
     EventView,
+    Found,
     KeyRow,
     LaneDepth,
     Lease,
@@ -206,7 +207,7 @@ class Store(
         """Show one notification with counts."""
         ...
 
-    async def notifications(self, where: NotificationFilter, page: Page) -> list[NotificationView]:
+    async def notifications(self, where: NotificationFilter, page: Page) -> Found:
         """List notifications, newest first."""
         ...
 

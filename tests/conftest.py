@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,16 @@ os.environ["SEED"] = os.environ.get("SEED") or str(random.SystemRandom().randran
 from tests.faults.frame import LONG, SEED, Row, table_of  # noqa: E402 - it reads the seed
 
 ROWS = pytest.StashKey[list[Row]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test a name of its own: pytest-xdist runs only one of those that share one, and says nothing."""
+    for item in items:
+        if item.parent is not None and not item.nodeid.endswith(item.name):  # schemathesis leaves the operation out
+            item._id = item.parent.id.child(item.name)
+    shared = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if shared:
+        raise pytest.UsageError(f"tests share a name: {shared}")
 
 
 def pytest_collection_finish() -> None:

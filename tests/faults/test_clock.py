@@ -13,7 +13,8 @@ from tests.support.gateway import running_gateway
 from tests.support.smtp_server import SmtpServer
 
 
-@pytest.mark.parametrize("jumps", [(3600, -4), (-4, 600, -4, 86_000)])
+# All together less than a day, which is how long a mail is tried: what waits through a longer jump has expired.
+@pytest.mark.parametrize("jumps", [(3600, -4), (-4, 600, -4, 80_000)])
 async def test_the_clock_jumps_under_load(jumps, faults: Faults):
     clock = MovableClock()
     async with SmtpServer() as server:

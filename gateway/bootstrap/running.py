@@ -161,6 +161,7 @@ def _settle_memory() -> None:
     """Take what was built at the start out of every later look for garbage: it lives as long as the process."""
     gc.collect()
     gc.freeze()
+    gc.enable()  # the command line turned it off for the start
     gc.set_threshold(*_GARBAGE_AFTER)
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -57,12 +58,28 @@ class TemplateBroken(GatewayError):
         self.faults = faults
 
 
-class Part(msgspec.Struct, frozen=True):
-    """One compiled file. `whole_inline`: its styles depend on the finished message, so they are written there."""
+class Part:
+    """One file. `whole_inline`: its styles depend on the finished message, so they are written there.
 
-    path: str
-    compiled: Compiled | LiquidPart
-    whole_inline: bool = False
+    Given as what compiles it, it is compiled when it is first shown: a start, which has read and checked it,
+    does not wait for code that it may never run.
+    """
+
+    __slots__ = ("_made", "path", "whole_inline")
+
+    def __init__(
+        self, path: str, made: Compiled | LiquidPart | Callable[[], Compiled], *, whole_inline: bool = False
+    ) -> None:
+        self.path = path
+        self.whole_inline = whole_inline
+        self._made = made
+
+    @property
+    def compiled(self) -> Compiled | LiquidPart:
+        """The code."""
+        if callable(self._made):
+            self._made = self._made()
+        return self._made
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -275,7 +292,8 @@ class _Compiler:
                 return Part(path, self.workshop.liquid.part(path, medium, text), whole_inline="<style" in text)
             if medium == "html":
                 return self._html_part(path)
-            return Part(path, self.workshop.environment(medium, self.source.files).get_template(path))
+            # Its text is what `_check_texts` has seen, and compiling it again would find no more.
+            return Part(path, partial(self.workshop.environment(medium, self.source.files).get_template, path))
         except TemplateSyntaxError as error:
             self._fault(error.name or path, error.message or "this cannot be read", error.lineno)
         except TemplateError as error:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from gateway.registry import Registry
+from tests.bench import api_overhead
 from tests.bench.adapters import _recorded
 from tests.bench.load import single
 from tests.bench.senders import Case, cases
@@ -51,6 +52,11 @@ def test_bounds_belong_to_what_is_met():
     assert not target.holds(0.2499)
     assert Row(name="b", measured=1.0, ratio=0.25, target=target).met
     assert Row(name="b", measured=1.0, ratio=0.2, target=target).met is False
+
+
+def test_the_api_s_own_work_is_measured_by_the_api_there_is():
+    found = api_overhead.run(count=20)
+    assert found["api_us"] > found["bare_us"] / 10
 
 
 def test_every_rest_adapter_is_benched():

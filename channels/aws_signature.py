@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -23,11 +24,36 @@ from botocore.credentials import Credentials
 __all__ = ["AwsSigner"]
 
 
+class _Signer(SigV4Auth):
+    """botocore's signer. A day's key comes of four steps that are the same all day: they are taken once."""
+
+    _STEPS = 4
+
+    def __init__(self, credentials: Credentials, service: str, region: str) -> None:
+        super().__init__(credentials, service, region)
+        self._known: dict[tuple[bytes, str], Any] = {}
+
+    def _sign(self, key: bytes, msg: str, hex: bool = False) -> Any:  # noqa: A002, FBT001, FBT002 # botocore's own names
+        if hex:
+            return super()._sign(key, msg, hex)  # pyright: ignore[reportUnknownMemberType]
+        made = self._known.get((key, msg))
+        if made is None:
+            if len(self._known) >= self._STEPS:
+                self._known.clear()
+            made = self._known[key, msg] = super()._sign(key, msg)  # pyright: ignore[reportUnknownMemberType]
+        return made
+
+
+@lru_cache(maxsize=4)  # under load the same second is written hundreds of times
+def _timestamp(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
 class AwsSigner:
     """Signs for one account, service and region, below one base URL. A signature holds for five minutes."""
 
     def __init__(self, credentials: Credentials, service: str, region: str, base_url: str) -> None:
-        self._signer: Any = SigV4Auth(credentials, service, region)
+        self._signer: Any = _Signer(credentials, service, region)
         self._token: str | None = credentials.token  # pyright: ignore[reportUnknownMemberType] # botocore has no types
         base: Any = AWSRequest(method="GET", url=base_url)
         self._host: str = self._signer.headers_to_sign(base)["host"]
@@ -35,7 +61,7 @@ class AwsSigner:
 
     def headers(self, method: str, path: str, body: bytes, now: float) -> dict[str, str]:
         """Make all headers of a request at `now` (Unix time in seconds); the wire adds `Host`. Pure."""
-        at = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+        at = _timestamp(int(now))
         headers = {"content-type": "application/json"} if body else {}
         headers |= {"host": self._host, "x-amz-date": at}
         if self._token:

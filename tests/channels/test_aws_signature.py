@@ -27,3 +27,16 @@ def test_it_is_what_botocore_signs(base_url: str, body: bytes, token: str | None
     now = datetime.strptime(theirs.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     ours = AwsSigner(credentials, "ses", "eu-central-1", base_url).headers("POST", path, body, now)
     assert ours == {name.lower(): value for name, value in theirs.headers.items()}
+
+
+def test_what_is_remembered_of_one_day_signs_no_other():
+    credentials = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+
+    def signer() -> AwsSigner:
+        return AwsSigner(credentials, "ses", "eu-central-1", "https://email.eu-central-1.amazonaws.com")
+
+    kept = signer()
+    days = [1_700_000_000 + day * 86_400 for day in (0, 0, 1, 0, 2, 1)]
+    made = [kept.headers("POST", "/v2/email/outbound-emails", b"{}", at) for at in days]
+    assert made == [signer().headers("POST", "/v2/email/outbound-emails", b"{}", at) for at in days]
+    assert len({one["authorization"] for one in made}) == 3

@@ -489,7 +489,13 @@ def _is_plain(data: bytes) -> bool:
     """Say whether 7bit carries it unharmed: no controls, no line too long, nothing a mailbox file would alter."""
     if data.translate(None, _PLAIN) or b"--=_" in data or data.startswith(b"From ") or b"\nFrom " in data:
         return False
-    return len(data) <= LINE_OCTETS or max(map(len, data.split(b"\r\n"))) <= LINE_OCTETS
+    start = 0
+    while len(data) - start > LINE_OCTETS:  # the last end of a line that a line may reach: those before it are shorter
+        end = data.rfind(b"\r\n", start, start + LINE_OCTETS + 2)
+        if end < 0:
+            return False
+        start = end + 2
+    return True
 
 
 def _quoted_printable(data: bytes) -> bytes:

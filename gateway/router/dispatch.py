@@ -298,7 +298,7 @@ class Dispatcher:
         if lane.is_closed(now):
             return 0
         free = min(lane.free, self._room(lane, now) - lane.in_hand)
-        enough = max(1, lane.slots // 4)
+        enough = max(1, lane.slots // 2)
         return free if free >= enough or (free > 0 and lane.in_hand == 0) else 0
 
     def _room(self, lane: Lane, now: int) -> int:

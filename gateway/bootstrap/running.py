@@ -31,8 +31,8 @@ from gateway.storage.contract import StoreUnavailable
 _SWITCH_INTERVAL_S: Final = 0.0007
 """How long a thread may keep the interpreter while another waits. With the default of 5 ms the database's thread waited
 for the event loop after every statement (64 single rows took 177 ms under load); with a very short one the two threads
-take turns instead of working. In one short run each: 0.3 ms accepted 4,400 a second and
-delivered 1,120, 1 ms 3,900 and 1,360; the value between them was not compared."""
+take turns instead of working. On a quiet machine of two cores 0.7, 1.5 and 3 ms delivered alike, within a noise of
+15 %; 0.3 ms accepted more and delivered less."""
 
 _GARBAGE_AFTER: Final = (20_000, 20, 50)
 """When cycles are looked for. Requests make few, and each look costs milliseconds in which nobody is answered."""

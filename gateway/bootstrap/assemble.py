@@ -69,6 +69,7 @@ from gateway.router.spending import Spending, segments_of
 from gateway.router.status import Reports
 from gateway.router.upkeep import Upkeep
 from gateway.router.vault import Vault
+from gateway.router.waking import Waker
 from gateway.router.webhooks import Webhooks
 from gateway.storage.contract import Claimed, Settlement, Store
 from gateway.storage.database import unheard
@@ -96,6 +97,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     checking: Checking
     upkeep: Upkeep
     relay: Relay
+    waker: Waker
     webhooks: Webhooks
     room: Room
     authentication: Authentication
@@ -229,6 +231,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
     callers = Callers()
     worker = _worker()
     bell = Bell()
+    waker = Waker(store=store, log=log)
     dispatcher = Dispatcher(
         worker=worker,
         store=store,
@@ -241,6 +244,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
         lease_ms=settings.server.lease_s * 1000,
         poll_ms=int(settings.server.poll_s * 1000),
         on_settled=_settled(metrics, hub, live, bell, log),
+        on_due=waker.due,
         callers=callers,
         log=log,
     )
@@ -348,6 +352,7 @@ async def _assemble(settings: Settings, store: SqlStore, clock: Clock, metrics: 
             poll_s=settings.server.poll_s,
             log=log,
         ),
+        waker=waker,
         webhooks=Webhooks(
             store=store,
             vault=vault,

@@ -192,7 +192,9 @@ async def working(gateway: Gateway, *, work: bool) -> AsyncGenerator[None]:
         gateway.live_inboxes.run(),
     ]
     if not gateway.settings.database.reveal().startswith("sqlite"):
-        loops.append(_follow_clock(gateway))
+        loops += [_follow_clock(gateway), gateway.waker.tell()]
+        if work:
+            loops.append(gateway.waker.hear(gateway.dispatcher.heard))
     if work:
         loops += [gateway.upkeep.run(), gateway.relay.run(), gateway.expander.run()]
     tasks = [asyncio.create_task(one) for one in loops]

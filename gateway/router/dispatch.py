@@ -110,6 +110,7 @@ class Dispatcher:
         lease_ms: int,
         poll_ms: int,
         on_settled: Callable[[Claimed, Settlement], None],
+        on_due: Callable[[str], None],
         callers: Callers,
         log: Any,
     ) -> None:
@@ -123,6 +124,7 @@ class Dispatcher:
         self._lease_ms = lease_ms
         self._poll_ms = poll_ms
         self._on_settled = on_settled
+        self._on_due = on_due
         self._callers = callers
         self._log = log
         self._lanes = {lane.name: lane for lane in _lanes(rules, providers)}
@@ -168,12 +170,20 @@ class Dispatcher:
         if found is None:
             return
         if due_at <= self._clock():
-            found.backlog = True
-            if found.free > 0:
-                self._wake.set()
+            self.heard(lane)
+            if found.free <= 0 or not self._working:
+                self._on_due(lane)
         elif self._alarm_at is None or due_at < self._alarm_at:
             self._alarm_at = due_at
             self._wake.set()
+
+    def heard(self, lane: str) -> None:
+        """Hear, perhaps from another process, that something is due in a lane."""
+        found = self._lanes.get(lane)
+        if found is not None:
+            found.backlog = True
+            if found.free > 0:
+                self._wake.set()
 
     def reopen(self, channel: str) -> None:
         """Hear that a channel's providers changed: look at once what its lanes may take on now."""

@@ -6,7 +6,7 @@ once; each database decides where they run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -81,6 +81,14 @@ class Database(Protocol):
 
     async def read(self, act: Callable[[Connection], Answer]) -> Answer:
         """Run one act that only reads."""
+        ...
+
+    async def wake(self, lanes: Collection[str]) -> None:
+        """Tell all processes over this database that something is due in these lanes."""
+        ...
+
+    async def listen(self, told: Callable[[str], None]) -> None:
+        """Call `told` with each lane that is told of, until cancelled or the connection is lost."""
         ...
 
     async def scrub(self) -> bool:

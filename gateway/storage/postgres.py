@@ -6,8 +6,10 @@ other. A connection that is lost before the commit was sent costs another try, n
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
 from asyncpg import connect as dial_asyncpg  # pyright: ignore[reportMissingTypeStubs,reportUnknownVariableType] # it has none
@@ -45,6 +47,10 @@ _TRANSACTION_S: Final = 20
 _CLOCK_FRESH_S: Final = 5
 """How long a measured difference of clocks is used: drift within it is far below a millisecond."""
 
+
+_CHANNEL: Final = "notification_gateway_due"
+_STILL_THERE_S: Final = 15
+"""How often the connection that listens is asked for a word."""
 
 _PLANNER: Final = {
     "enable_seqscan": "off",
@@ -141,6 +147,41 @@ class PostgresDatabase:
         """Run one act that only reads."""
         return await self._try(act)
 
+    async def wake(self, lanes: Collection[str]) -> None:
+        """Tell all processes over this database, in a transaction of its own: it waits for no other's commit."""
+        told = (_CHANNEL, ",".join(sorted(lanes)))
+        await self.write(lambda conn: conn.exec_driver_sql("SELECT pg_notify($1, $2)", told).close())
+
+    async def listen(self, told: Callable[[str], None]) -> None:
+        """Listen on a connection of its own until cancelled; raises `StoreUnavailable` when it is lost."""
+        gone = asyncio.Event()
+
+        def lost(_connection: Any) -> None:
+            gone.set()
+
+        def heard(_connection: Any, _pid: int, _channel: str, payload: Any) -> None:
+            for lane in str(payload).split(","):
+                told(lane)
+
+        try:
+            async with self._connection() as conn:
+                raw = await conn.get_raw_connection()
+                driver: Any = raw.driver_connection
+                driver.add_termination_listener(lost)
+                try:
+                    await driver.add_listener(_CHANNEL, heard)
+                    while not gone.is_set():
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(_STILL_THERE_S):
+                                await gone.wait()
+                        await driver.execute("SELECT 1")  # a connection that was cut without a word says nothing
+                finally:
+                    await conn.invalidate()  # what listens is of no use to others
+        except Exception as fault:
+            if meaning_of(fault) is Meaning.FAULT:
+                raise
+            raise StoreUnavailable(f"The database cannot be listened to: {words_of(fault)}") from fault
+
     async def scrub(self) -> bool:
         """Leave it to the server: its vacuum comes by itself, often (see `BUSY`)."""
         return True
@@ -192,7 +233,7 @@ class PostgresDatabase:
     def _make_engine(self) -> AsyncEngine:
         engine = create_async_engine(
             self._url,
-            pool_size=self._connections,
+            pool_size=self._connections + 1,  # one listens
             max_overflow=0,
             pool_timeout=_CONNECT_S,
             hide_parameters=True,  # they are addresses and bodies, and errors are logged

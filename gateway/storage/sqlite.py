@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
@@ -182,6 +182,12 @@ class SqliteDatabase:
         if self._readers is None:
             raise StoreUnavailable("The store is not open.")
         return await self._readers.call(act)
+
+    async def wake(self, lanes: Collection[str]) -> None:
+        """Tell nobody: processes over one file poll."""
+
+    async def listen(self, told: Callable[[str], None]) -> None:
+        """Return: nobody tells."""
 
     async def scrub(self) -> bool:
         """Overwrite what deleted rows left in the file and its log; tries once more where a reader was in the way."""

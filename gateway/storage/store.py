@@ -433,6 +433,14 @@ class SqlStore(
         """Count what waits, by lane."""
         return await self._db.read(lambda conn: figures.depths(conn, now))
 
+    async def wake(self, lanes: Collection[str]) -> None:
+        """Tell other processes."""
+        await self._db.wake(lanes)
+
+    async def listen(self, told: Callable[[str], None]) -> None:
+        """Hear of other processes."""
+        await self._db.listen(told)
+
     async def waiting(self) -> int:
         """Count all queue rows; counted anew after a second, or later where counting itself takes long."""
         number, took_s, at = self._counted

@@ -263,6 +263,7 @@ async def _assemble(
         lease_ms=lease_ms,
         poll_ms=poll_ms,
         on_settled=lambda _, settlement: settled.append(settlement),
+        on_due=lambda _lane: None,
         callers=callers,
         log=log,
     )

@@ -343,6 +343,7 @@ class Process:
             lease_ms=plan.lease_s * 1000,
             poll_ms=round(plan.poll_s * 1000),
             on_settled=lambda claim, settlement: world.tell(name, "settled", short(claim.id), settlement.status),
+            on_due=lambda _lane: None,
             callers=Callers(),
             log=Log(self),
         )

@@ -51,6 +51,7 @@ from gateway.storage.contract.rows import (
 from gateway.storage.contract.spending import SpendingStore
 from gateway.storage.contract.topics import TopicStore
 from gateway.storage.contract.turns import TurnStore
+from gateway.storage.contract.waking import WakingStore
 from gateway.storage.contract.webhooks import WebhookStore
 from gateway.storage.contract.wishes import WishStore
 
@@ -70,6 +71,7 @@ class Store(
     WebhookStore,
     InboxStore,
     TopicStore,
+    WakingStore,
     Protocol,
 ):
     """The store. One per process; used from one event loop. Every verb may raise `StoreUnavailable`."""

@@ -51,7 +51,7 @@ class _Pauses:
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is anything, and nobody announces it
             await asyncio.sleep(0)
 
 

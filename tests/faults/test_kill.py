@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.faults.frame import BOTH, CONNECTIONS, IN_HAND, Faults
+from tests.faults.frame import BOTH, CONNECTIONS, IN_HAND, Faults, until
 from tests.faults.oracle import all_settled, arrived, few_left, final
 from tests.support.gateway import FINAL, body
 from tests.support.process import GatewayProcess, serving
@@ -104,9 +104,11 @@ async def test_two_workers_on_one_database_send_each_delivery_once(kind, faults:
     async with SmtpServer() as server:
         config = faults.config(server, await faults.database(kind))
         async with looking(config) as client:
-            await _thousand(client, faults)
             workers = [GatewayProcess(config, "work") for _ in range(2)]
             try:
+                for worker in workers:
+                    await until(lambda worker=worker: '"working"' in worker.log.read_text())
+                await _thousand(client, faults)
                 await all_settled(client, within_s=40)
                 assert await asyncio.gather(*[worker.stop() for worker in workers]) == [0, 0]
             finally:

@@ -147,9 +147,9 @@ class TestTeams(HttpChannelContract):
         ),
         GoldenRequest(
             "a caller's card",
-            teams(data={"title": "x"}, options={"card": {"type": "AdaptiveCard", "body": [1]}}),
+            teams(data={"title": "x"}, options={"card": {"type": "AdaptiveCard", "body": [block("mine")]}}),
             PATH,
-            json=enveloped({"type": "AdaptiveCard", "body": [1]}),
+            json=enveloped({"type": "AdaptiveCard", "body": [block("mine")]}),
         ),
     )
 

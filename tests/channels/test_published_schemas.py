@@ -1,52 +1,46 @@
 """Every golden request, judged by the schema that its provider (or who reads its pages for a living) publishes.
 
 The contract suite holds that adapters send exactly their golden requests, so what is true of those is true of the
-adapters. Where the schemas come from: `judges/README.md`.
+adapters. Mailgun's forms are judged where they are read, in `test_email_mailgun.py`. Where the schemas come from:
+`judges/README.md`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from types import ModuleType
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from channels.testing import GoldenRequest, HttpChannelContract
 from tests.channels import (
     test_chat_discord,
+    test_chat_teams,
     test_chat_telegram,
     test_email_brevo,
     test_email_postmark,
     test_email_resend,
+    test_email_sendgrid,
     test_push_fcm,
     test_sms_twilio,
 )
+from tests.support.published import faults, schema
 
-JUDGES = Path(__file__).parent / "judges"
 JUDGED: Mapping[str, tuple[ModuleType, str]] = {
     "brevo": (test_email_brevo, r"/smtp/email"),
     "discord": (test_chat_discord, r"/api/webhooks/\d+/[^/]+"),
     "fcm": (test_push_fcm, r"/v1/projects/.*/messages:send"),
     "postmark": (test_email_postmark, r"/email"),
     "resend": (test_email_resend, r"/emails"),
+    "sendgrid": (test_email_sendgrid, r"/v3/mail/send"),
+    "teams": (test_chat_teams, r"/.*"),
     "telegram": (test_chat_telegram, r"/bot.*/sendMessage"),
     "twilio": (test_sms_twilio, r"/2010-04-01/.*/Messages\.json"),
 }
 _READ_FROM_A_FORM = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
-
-
-def schema(name: str) -> dict[str, Any]:
-    return json.loads((JUDGES / f"{name}.json").read_text())
-
-
-def faults(name: str, body: Any) -> list[str]:
-    """Say what the schema has against a body."""
-    return [f"{one.json_path}: {one.message}" for one in Draft202012Validator(schema(name)).iter_errors(body)]
 
 
 def golden(name: str) -> list[GoldenRequest]:
@@ -79,3 +73,33 @@ def test_the_published_schema_takes_every_golden_request(name: str):
 def test_the_judge_would_notice_a_misspelt_name(name: str):
     body = body_of(name, golden(name)[0])
     assert faults(name, {**body, "no_such_field": "x"})
+
+
+def inside(body: Any) -> Iterator[dict[str, Any]]:
+    """Walk the objects in a body, the body itself first."""
+    if isinstance(body, dict):
+        yield body
+    for one in body.values() if isinstance(body, dict) else body if isinstance(body, list) else ():
+        yield from inside(one)
+
+
+NESTED = {
+    "brevo": "sender",
+    "fcm": "message",
+    "postmark": "Headers",
+    "sendgrid": "personalizations",
+    "teams": "attachments",
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_the_judge_would_notice_a_misspelt_name_inside(name: str):
+    """Also where the body is deep: in the objects of the field that is named here."""
+    noticed = 0
+    for row in golden(name):
+        body = deepcopy(body_of(name, row))
+        for one in inside(body.get(NESTED[name])):
+            one["no_such_field"] = "x"
+            noticed += bool(faults(name, body))
+            del one["no_such_field"]
+    assert noticed

@@ -90,6 +90,30 @@ def telegram(_: Path) -> Any:
     return importlib.import_module("aiogram.methods").SendMessage.model_json_schema()
 
 
+def teams(_: Path) -> Any:
+    """Ask Microsoft's own Python package for the card, and for the elements of which we make one.
+
+    The package knows of an element only that it is one; which, it leaves to the program that makes the card.
+    """
+    core = importlib.import_module("microsoft_teams.cards.core")
+    parts = {"body": (core.TextBlock, core.Image), "actions": (core.OpenUrlAction,)}
+    schema = core.AdaptiveCard.model_json_schema(by_alias=True, mode="serialization")
+    for name, kinds in parts.items():
+        made = [kind.model_json_schema(by_alias=True, mode="serialization") for kind in kinds]
+        for one in made:
+            schema["$defs"] |= one.pop("$defs", {})
+            one["required"] = ["type"]
+        schema["properties"][name] = {"type": "array", "items": {"anyOf": made}}
+    attachment = {"contentType": {"const": "application/vnd.microsoft.card.adaptive"}, "contentUrl": {"type": "null"}}
+    attachments = {"type": "array", "items": {"properties": attachment | {"content": {"$ref": "#/$defs/AdaptiveCard"}}}}
+    known = schema.pop("$defs")
+    known["AdaptiveCard"] = schema
+    # Two names that the package writes otherwise than Microsoft's pages on cards do.
+    schema["properties"]["$schema"] = schema["properties"].pop("schema")
+    known["TeamsCardProperties"]["properties"]["width"] = {"enum": ["Full", "full"]}
+    return {"properties": {"type": {"const": "message"}, "attachments": attachments}, "$defs": known}
+
+
 def discord(folder: Path) -> Any:
     """Ask the schemas that are generated from Discord's OpenAPI document, with Node."""
     command = ["node", "--input-type=module", "-e", _DISCORD]
@@ -116,7 +140,7 @@ def main() -> None:
     """Write the files."""
     folder = Path(sys.argv[1])
     sys.path.insert(0, str(folder))
-    for read in (fcm, twilio, postmark, resend, brevo, telegram, discord):
+    for read in (fcm, twilio, postmark, resend, brevo, telegram, teams, discord):
         text = json.dumps(closed(read(folder)), sort_keys=True, separators=(",", ":"))
         (HERE / f"{read.__name__}.json").write_text(text + "\n")
 

@@ -269,16 +269,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     replaces: bool = False  # whether a message can be changed once it is shown: `send` then finds `options["replaces"]`
 
 
-class Tools(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway lends an adapter: the clock, jitter, a log function and the provider's name.
+def _unseen(event: str, **_: object) -> None:
+    """Write nothing."""
 
-    `now` answers Unix time in seconds; `log(event, **fields)` never receives addresses or bodies.
+
+class Tools(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway lends an adapter: the clock, jitter, log functions and the provider's name.
+
+    `now` answers Unix time in seconds. `log(event, **fields)` writes what helps in a search for a fault and is seen at level
+    debug; `notice` writes what is seen without asking. Neither ever receives addresses or bodies.
     """
 
     provider: str
     now: Callable[[], float]
     log: Callable[..., None]
     random: Callable[[], float]
+    notice: Callable[..., None] = _unseen
 
 
 @runtime_checkable

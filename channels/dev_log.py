@@ -33,13 +33,13 @@ class DevLogChannel:
 
     def __init__(self, settings: DevLogSettings, tools: Tools) -> None:
         self.limits = Limits(attachments=True, concurrency=_AT_ONCE, idempotent=True)
-        self._log = tools.log
+        self._notice = tools.notice
         self.kind = settings.kind
 
     async def send(self, message: Message) -> Outcome:
         """Log the message's id and its measures. Sends nothing to anyone; repeatable."""
         content = message.content
-        self._log(
+        self._notice(
             "message_logged",
             message=message.id,
             kind=message.kind,

@@ -120,7 +120,7 @@ class Recorder:
 
     def __init__(self, *, provider: str = "under-test", now: Callable[[], float] = lambda: 1_795_000_000.0) -> None:
         self.lines: list[str] = []
-        self.tools = Tools(provider=provider, now=now, log=self._log, random=lambda: 0.5)
+        self.tools = Tools(provider=provider, now=now, log=self._log, notice=self._log, random=lambda: 0.5)
 
     def _log(self, event: str, **fields: Any) -> None:
         self.lines.append(f"{event} {fields!r}")

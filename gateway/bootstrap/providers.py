@@ -62,6 +62,7 @@ def adapters(settings: Settings, clock: Clock, log: Any) -> dict[str, Channel]:
                 provider=name,
                 now=lambda: clock() / 1000,
                 log=log.bind(provider=name).debug,
+                notice=log.bind(provider=name).info,
                 random=random.random,
             ),
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import json
 import re
 import signal
 import subprocess
@@ -14,6 +16,9 @@ import pytest
 
 from gateway.cli.banner import banner, reachable_url
 from gateway.config.settings import Environment, Secret, Settings, StagingSettings
+from tests.support.gateway import ADMIN
+from tests.support.patience import PATIENCE_S
+from tests.support.process import serving
 
 GATEWAY = Path(sys.executable).with_name("gateway")
 CONFIGURED = Settings(bootstrap_key=Secret("k" * 40), database=Secret("postgresql://u:hunter2@db.example.com/g"))
@@ -54,6 +59,34 @@ def test_a_fresh_gateway_says_where_it_is_and_its_key_works_and_it_stops_cleanly
             process.kill()
     assert process.returncode == 0, errors
     assert "ntfg_live_" not in errors
+
+
+async def test_the_log_shows_what_dev_log_took_in_the_place_of_a_provider(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        f'''
+        database = "sqlite:///{tmp_path}/gateway.db"
+        environment = "production"
+        bootstrap_key = "{ADMIN}"
+        [providers.log]
+        use = "dev_log"
+        [channels.email]
+        providers = ["log"]
+        sender = "shop@example.com"
+        '''
+    )
+    async with serving(config) as (gateway, client):
+        asked = {"to": {"email": "ada@example.com"}, "content": {"title": "private-title", "body": "private-body"}}
+        answer = await client.post("/v1/notifications", json=asked)
+        assert answer.status_code == 202, answer.text
+        [delivery] = answer.json()["deliveries"]
+        async with asyncio.timeout(PATIENCE_S):
+            while "message_logged" not in gateway.log.read_text():
+                await asyncio.sleep(0.01)
+    [line] = [json.loads(line) for line in gateway.log.read_text().splitlines() if "message_logged" in line]
+    assert (line["level"], line["provider"], line["message"]) == ("info", "log", delivery["id"])
+    assert "private" not in gateway.log.read_text()
+    assert "ada@" not in gateway.log.read_text()
 
 
 def test_a_port_that_is_taken_ends_with_1_and_a_sentence(tmp_path: Path) -> None:

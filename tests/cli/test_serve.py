@@ -64,7 +64,7 @@ def test_a_fresh_gateway_says_where_it_is_and_its_key_works_and_it_stops_cleanly
 async def test_the_log_shows_what_dev_log_took_in_the_place_of_a_provider(tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text(
-        f'''
+        f"""
         database = "sqlite:///{tmp_path}/gateway.db"
         environment = "production"
         bootstrap_key = "{ADMIN}"
@@ -73,7 +73,7 @@ async def test_the_log_shows_what_dev_log_took_in_the_place_of_a_provider(tmp_pa
         [channels.email]
         providers = ["log"]
         sender = "shop@example.com"
-        '''
+        """
     )
     async with serving(config) as (gateway, client):
         asked = {"to": {"email": "ada@example.com"}, "content": {"title": "private-title", "body": "private-body"}}

@@ -276,8 +276,8 @@ def _unseen(event: str, **_: object) -> None:
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway lends an adapter: the clock, jitter, log functions and the provider's name.
 
-    `now` answers Unix time in seconds. `log(event, **fields)` writes what helps in a search for a fault and is seen at level
-    debug; `notice` writes what is seen without asking. Neither ever receives addresses or bodies.
+    `now` answers Unix time in seconds. `log(event, **fields)` writes what helps in a search for a fault (level debug),
+    `notice` what is seen without asking (level info). Neither ever receives addresses or bodies.
     """
 
     provider: str

@@ -65,14 +65,22 @@ def merged(first: Config, second: Config) -> dict[str, Any]:
 
 
 def write_config(path: Path, config: Config) -> Path:
-    """Write a configuration file."""
-    path.write_text("".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in config.items()))
+    """Write a configuration file: plain keys first, then the tables, each of their keys on a line."""
+    tables = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    lines = [_line(key, value) for key, value in config.items() if key not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{json.dumps(name)}]", *(_line(key, value) for key, value in table.items())]
+    path.write_text("\n".join([*lines, ""]))
     return path
+
+
+def _line(key: str, value: Any) -> str:
+    return f"{json.dumps(key)} = {_toml(value)}"
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(_line(key, one) for key, one in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)

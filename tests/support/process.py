@@ -25,11 +25,17 @@ _LISTENS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 class GatewayProcess:
     """One run of `gateway serve` or `gateway work`. Its output is in `log`.
 
-    `under` is a command that becomes the gateway, keeping its process id (`strace -D …`).
+    `under` is a command that becomes the gateway, keeping its process id (`strace -D …`). With `apart` the terminal's
+    Ctrl-C does not reach it: whoever started it stops it.
     """
 
     def __init__(
-        self, config: Path, *words: str, variables: Mapping[str, str] | None = None, under: Sequence[str] = ()
+        self,
+        config: Path,
+        *words: str,
+        variables: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+        apart: bool = False,
     ) -> None:
         self.log = config.with_suffix(f".{time.monotonic_ns()}.log")
         self.started = time.monotonic()
@@ -41,6 +47,7 @@ class GatewayProcess:
                 stdout=log,
                 stderr=log,
                 env={**environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
+                process_group=0 if apart else None,
             )
 
     @property

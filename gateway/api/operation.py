@@ -203,7 +203,7 @@ class _Runner:
         if not raw and not rule.required:
             return rule.default
         check_media_type(headers)
-        return decode_body(raw, decoder, rule.type)
+        return decode_body(raw, decoder, rule.type, whole=rule.shown is None)
 
 
 def endpoint(operations: Mapping[str, Operation], context: ApiContext, budget: BodyBudget) -> AsgiApp:

@@ -138,14 +138,19 @@ def check_media_type(headers: Mapping[bytes, bytes]) -> None:
         raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send the body without a content encoding.")
 
 
-def decode_body(raw: bytes, decoder: msgspec.json.Decoder[T], type_: Any) -> T:
-    """Decode a body; raises the 400 for what is not JSON and the 422 that lists every fault for what is."""
+def decode_body(raw: bytes, decoder: msgspec.json.Decoder[T], type_: Any, *, whole: bool = True) -> T:
+    """Decode a body; raises the 400 for what is not JSON and the 422 that lists every fault for what is.
+
+    Not `whole` is a body with parts that are left raw: each of them comes here itself, and has its own fate.
+    """
     try:
         value = decoder.decode(raw)
     except msgspec.ValidationError:
         raise invalid(_faults_of(raw, type_)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from None
+    if not whole:
+        return value
     if raw.count(b"[") + raw.count(b"{") > _MOST_DEPTH and not _is_shallow(raw):
         raise _malformed(RecursionError())
     if _NUL_ESCAPED in raw:

@@ -54,6 +54,44 @@ class House:
         return True
 
 
+class _OnePiece:
+    """Where one response is written: its head waits for the body, and both leave in one packet.
+
+    uvicorn writes them apart, which costs two calls of the system here and two wake-ups there. A body that does not
+    come at once, as that of a stream, is not waited for.
+    """
+
+    __slots__ = ("_head", "_loop", "_sent", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = None
+        self._sent = False
+
+    def write(self, data: bytes) -> None:
+        """Write a piece, unless it is the head."""
+        if self._sent:
+            self._transport.write(data)
+        elif self._head is None:
+            self._head = data
+            self._loop.call_soon(self.flush)
+        else:
+            self._sent = True
+            self._transport.writelines((self._head, data))
+
+    def flush(self) -> None:
+        """Let the head go alone, if it still waits. Repeatable."""
+        if self._head is not None and not self._sent:
+            self._sent = True
+            self._transport.write(self._head)
+
+    def close(self) -> None:
+        """Close the connection after what was written."""
+        self.flush()
+        self._transport.close()
+
+
 def open_files() -> int:
     """Raise the process's limit of open files as far as it may itself, and answer it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -123,6 +161,9 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         self._house.resting.pop(self, None)
         super().on_headers_complete()
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and cycle.transport is self.transport:
+            cycle.transport = cast("asyncio.Transport", _OnePiece(self.transport, self.loop))
 
     def on_chunk_header(self) -> None:
         """Count what follows a chunk's size: after the last chunk it is trailers, which nobody else bounds."""
@@ -144,6 +185,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Be at rest, or end."""
+        cast("_OnePiece", self.cycle.transport).flush()
         super().on_response_complete()
         if self.transport.is_closing():
             self._patience = self.loop.call_later(self._house.head_s, self.transport.abort)  # a caller who never reads

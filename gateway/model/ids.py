@@ -68,27 +68,32 @@ class IdSource:
 
     def new(self, now_ms: int) -> UUID:
         """Make the next id for the time `now_ms` (Unix milliseconds)."""
-        return UUID(int=self._next(now_ms) | int.from_bytes(self._noise.take(8)) & _RANDOM_MASK)
+        [made] = self.many(now_ms, 1)
+        return made
 
     def many(self, now_ms: int, count: int) -> list[UUID]:
         """Make `count` ids in order."""
-        return [self.new(now_ms) for _ in range(count)]
+        noise = self._noise.take(8 * count)
+        with self._lock:
+            return [
+                UUID(int=self._next(now_ms) | (int.from_bytes(noise[at : at + 8]) & _RANDOM_MASK))
+                for at in range(0, 8 * count, 8)
+            ]
 
     def token(self) -> str:
         """Make 24 hexadecimal digits for a name that is no id: a request's."""
         return self._noise.take(12).hex()
 
     def _next(self, now_ms: int) -> int:
-        with self._lock:
-            if now_ms > self._last_ms:
-                self._last_ms = now_ms
+        if now_ms > self._last_ms:
+            self._last_ms = now_ms
+            self._counter = 0
+        else:
+            self._counter += 1
+            if self._counter > _COUNTER_MASK:
+                self._last_ms += 1
                 self._counter = 0
-            else:
-                self._counter += 1
-                if self._counter > _COUNTER_MASK:
-                    self._last_ms += 1
-                    self._counter = 0
-            return (self._last_ms << 80) | ((_VERSION_7 | self._counter) << 64) | _VARIANT
+        return (self._last_ms << 80) | ((_VERSION_7 | self._counter) << 64) | _VARIANT
 
 
 def time_of(value: UUID) -> int:

@@ -236,12 +236,18 @@ _APART: Final = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "hr",
 """Blocks with an empty line before them."""
 
 
+_PLAINLY_WEB: Final = re.compile(
+    r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]*)?(?:[/?#][!#-&(-;=?-\[\]-~]*)?"
+).fullmatch
+"""Most addresses: a host of ASCII, and nothing that `urlsplit` would look at twice."""
 _WEB: Final = frozenset({"http", "https"})
 _UNFIT = re.compile(r"[\s<>\"'\\\x00-\x1f\x7f]")
 
 
 def is_web_address(url: str) -> bool:
     """Say whether `url` is an absolute http or https address that needs no guessing."""
+    if _PLAINLY_WEB(url):
+        return True
     if _UNFIT.search(url):
         return False
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 
 import pytest
@@ -72,12 +73,14 @@ async def test_a_bad_item_of_a_batch_does_not_sink_the_others(api: Api, email):
         email(to="no address"),
         {"to": {"email": "a@example.com"}, "template": "no-such-template"},
         7,
+        email(data={"a": "\0"}),
+        email(data={"a": functools.reduce(lambda inner, _: [inner], range(70), 1)}),
         email(reference="good", idempotency_key="b1"),
     ]
     answer = await api.client().post(f"{SEND}/batch", json={"notifications": batch})
     assert answer.status_code == 202, answer.text
     results = answer.json()["results"]
-    assert [one["status"] for one in results] == [202, 422, 422, 422, 422, 202]
+    assert [one["status"] for one in results] == [202, 422, 422, 422, 422, 422, 400, 202]
     assert results[0]["notification_status"] == "processing"
     assert results[0]["reference"] == "good"
     assert results[1]["error"]["errors"][0] == {
@@ -86,9 +89,18 @@ async def test_a_bad_item_of_a_batch_does_not_sink_the_others(api: Api, email):
         "message": "There is no such field.",
     }
     assert results[3]["error"]["errors"][0]["code"] == "unknown_template"
-    assert results[5]["id"] == results[0]["id"]
-    assert results[5]["replayed"] is True
+    assert results[5]["error"]["errors"][0]["field"] == "data.a"
+    assert results[-1]["id"] == results[0]["id"]
+    assert results[-1]["replayed"] is True
     assert results[1]["error"]["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("end", [b"", b"]" * 100_000 + b"]}"])
+async def test_a_batch_nested_without_end_is_refused(api: Api, end):
+    json_type = {"content-type": "application/json"}
+    raw = b'{"notifications":[' + b"[" * 100_000 + end
+    answer = await api.client().post(f"{SEND}/batch", content=raw, headers=json_type)
+    assert answer.status_code == 400, answer.text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from urllib.parse import urlsplit
 
 import nh3
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model.requests import Action, ContentRequest
+from gateway.render import markdown
 from gateway.render.markdown import content_faults
 from gateway.render.renderer import Renderer, RenderFailed
 
@@ -360,3 +362,14 @@ def test_odd_addresses_are_refused(url):
 
 def test_good_addresses_are_taken():
     assert content_faults(content(url="https://example.com/ä?x=1#y", image_url="HTTP://localhost:8080/a.png")) == []
+
+
+@given(
+    st.builds("".join, st.lists(st.sampled_from([*"htps:/.#?[]@%1a\\- ü\n\x7f<'&", "http://", "https://", "://[::1]"])))
+)
+def test_the_short_way_takes_no_address_that_the_long_way_would_refuse(url: str):
+    if markdown._PLAINLY_WEB(url):
+        parts = urlsplit(url)
+        assert parts.scheme in {"http", "https"}
+        assert parts.hostname
+        assert not markdown._UNFIT.search(url)

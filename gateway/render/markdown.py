@@ -259,7 +259,11 @@ def is_web_address(url: str) -> bool:
 
 def content_faults(content: ContentRequest) -> list[tuple[str, str]]:
     """List the addresses in a `content` request that are no http or https addresses, each with its field."""
+    urls = (content.url, content.image_url, *[action.url for action in content.actions])
+    if all(url is None or is_web_address(url) for url in urls):
+        return []
+    names = ("content.url", "content.image_url", *[f"content.actions[{at}].url" for at in range(len(content.actions))])
     sentence = "must be an absolute http:// or https:// address"
-    fields = [("content.url", content.url), ("content.image_url", content.image_url)]
-    fields += [(f"content.actions[{index}].url", action.url) for index, action in enumerate(content.actions)]
-    return [(field, sentence) for field, url in fields if url is not None and not is_web_address(url)]
+    return [
+        (name, sentence) for name, url in zip(names, urls, strict=True) if url is not None and not is_web_address(url)
+    ]

@@ -125,6 +125,7 @@ class Listing(Answer, Generic[T], frozen=True, kw_only=True):
 _RECIPIENT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
+@lru_cache(maxsize=64)  # a whole batch is accepted in one millisecond
 def utc(at_ms: int) -> str:
     """Write Unix milliseconds as RFC 3339 in UTC."""
     return f"{_second(at_ms // 1000)}.{at_ms % 1000:03}Z"

@@ -197,6 +197,8 @@ class Resolver:
         return self._rules.usable(mode)
 
     def _times(self, request: SendRequest, faults: list[Fault]) -> None:
+        if request.send_at is None and request.expires_at is None:
+            return
         for field, time in (("send_at", request.send_at), ("expires_at", request.expires_at)):
             if time is not None and not _EARLIEST <= time <= _LATEST:
                 faults.append(Fault(field, Code.OUT_OF_RANGE, "write a time between the years 1971 and 9000"))
@@ -210,7 +212,8 @@ class Resolver:
         for index, one in enumerate(people):
             where = f"to[{index}]"
             faults.extend(_whom_faults(where, one, stored))
-            faults.extend(profile_faults(f"{where}.", one.name, one.locale, one.timezone))
+            if one.name is not None or one.locale is not None or one.timezone is not None:
+                faults.extend(profile_faults(f"{where}.", one.name, one.locale, one.timezone))
 
     def _targets(
         self,
@@ -276,6 +279,8 @@ class Resolver:
 
     def _own_senders(self, request: SendRequest, faults: list[Fault]) -> None:
         """Check `from` in every channel's overrides: only the configured senders may be named."""
+        if request.overrides is None:
+            return
         for channel, rule in self._rules.channels.items():
             own: dict[str, Any] | None = None if channel == "email" else getattr(request.overrides, channel, None)
             wanted = None if own is None else own.get("from")

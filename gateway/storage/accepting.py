@@ -80,10 +80,12 @@ _INSERT_NOTIFICATIONS: Final = insert_into(
         created_at=Kind.INT,
         send_at=Kind.INT,
         expires_at=Kind.INT,
-        state=Kind.TEXT,
         open_deliveries=Kind.INT,
-        updated_at=Kind.INT,
     ),
+    also={
+        "state": f"CASE WHEN v.open_deliveries > 0 THEN '{ledger.OPEN}' ELSE '{NotificationStatus.COMPLETED}' END",
+        "updated_at": "v.created_at",
+    },
 )
 
 _INSERT_REQUESTS: Final = insert_into("requests", columns(notification_id=Kind.ID, request=Kind.BYTES))
@@ -115,25 +117,27 @@ _INSERT_DELIVERIES: Final = insert_into(
         address=Kind.TEXT,
         user_id=Kind.TEXT,
         recipient=Kind.BYTES,
-        first_status=Kind.TEXT,
-        first_reason=Kind.TEXT,
-        first_detail=Kind.TEXT,
         status=Kind.TEXT,
         final=Kind.BOOL,
         reason=Kind.TEXT,
         detail=Kind.TEXT,
         provider=Kind.TEXT,
-        engagement=Kind.TEXT,
         due_at=Kind.INT,
         deadline_at=Kind.INT,
         on_unknown=Kind.TEXT,
         retry_of=Kind.ID,
         created_at=Kind.INT,
-        updated_at=Kind.INT,
         step=Kind.INT,
         strategy=Kind.TEXT,
         address_id=Kind.ID,
     ),
+    also={
+        "first_status": "v.status",
+        "first_reason": "v.reason",
+        "first_detail": "v.detail",
+        "engagement": "''",
+        "updated_at": "v.created_at",
+    },
 )
 
 _INSERT_QUEUE: Final = insert_into(
@@ -144,12 +148,14 @@ _INSERT_QUEUE: Final = insert_into(
         due_at=Kind.INT,
         deadline_at=Kind.INT,
         leased_by=Kind.TEXT,
-        token=Kind.INT,
-        attempts=Kind.INT,
-        losses=Kind.INT,
-        granted=Kind.BOOL,
-        unsure=Kind.BOOL,
     ),
+    also={
+        "token": "CASE WHEN v.leased_by IS NULL THEN 0 ELSE 1 END",
+        "attempts": "0",
+        "losses": "0",
+        "granted": "FALSE",
+        "unsure": "FALSE",
+    },
 )
 
 _REOPEN: Final = Batch(
@@ -366,9 +372,7 @@ def _notification_values(row: NotificationRow, open_deliveries: int, *, has_atta
         row.created_at,
         row.send_at,
         row.expires_at,
-        ledger.OPEN if open_deliveries else NotificationStatus.COMPLETED,
         open_deliveries,
-        row.created_at,
     )
 
 
@@ -389,19 +393,14 @@ def _delivery_values(row: DeliveryRow, notification_id: UUID, project: str, cate
         row.user_id,
         row.recipient,
         row.status,
-        row.reason,
-        row.detail,
-        row.status,
         row.final,
         row.reason,
         row.detail,
         row.provider,
-        "",
         row.due_at,
         row.deadline_at,
         row.on_unknown,
         row.retry_of,
-        now,
         now,
         None if row.turn is None else row.turn.step,
         None if row.turn is None else row.turn.strategy,
@@ -412,8 +411,8 @@ def _delivery_values(row: DeliveryRow, notification_id: UUID, project: str, cate
 def _queue_values(row: DeliveryRow) -> Values:
     lease = row.lease
     if lease is None:
-        return (row.id, row.lane, row.due_at, row.deadline_at, None, 0, 0, 0, False, False)
-    return (row.id, row.lane, lease.until, row.deadline_at, lease.worker, 1, 0, 0, False, False)
+        return (row.id, row.lane, row.due_at, row.deadline_at, None)
+    return (row.id, row.lane, lease.until, row.deadline_at, lease.worker)
 
 
 def _entry(row: DeliveryRow, notification_id: UUID, project: str, now: int) -> ledger.Entry:

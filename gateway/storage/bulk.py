@@ -11,7 +11,7 @@ switch per row. Why text instead of SQLAlchemy's constructs: building those cost
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
@@ -66,10 +66,18 @@ def columns(**kinds: Kind) -> tuple[tuple[str, Kind], ...]:
     return tuple(kinds.items())
 
 
-def insert_into(table: str, cols: tuple[tuple[str, Kind], ...], tail: str = "") -> Batch:
-    """Make the statement that inserts `v` into a table, with what follows (`ON CONFLICT …`, `RETURNING …`)."""
-    names = ", ".join(f'"{name}"' for name, _ in cols)
-    return Batch(f'INSERT INTO {table} ({names}) SELECT * FROM v WHERE v."{cols[0][0]}" IS NOT NULL {tail}', cols)  # noqa: S608 - names of our own tables and columns
+def insert_into(
+    table: str, cols: tuple[tuple[str, Kind], ...], tail: str = "", *, also: Mapping[str, str] | None = None
+) -> Batch:
+    """Make the statement that inserts `v` into a table, with what follows (`ON CONFLICT …`, `RETURNING …`).
+
+    `also` gives further columns their values by expressions: what need not be handed over costs nothing to hand over.
+    """
+    more = also or {}
+    names = ", ".join(f'"{name}"' for name in (*(name for name, _ in cols), *more))
+    values = ", ".join(("v.*", *more.values()))
+    insert = f"INSERT INTO {table} ({names})"
+    return Batch(f'{insert} SELECT {values} FROM v WHERE v."{cols[0][0]}" IS NOT NULL {tail}', cols)  # noqa: S608 - names of our own tables and columns
 
 
 def run(conn: Connection, batch: Batch, rows: Sequence[Values]) -> list[Values]:

@@ -14,6 +14,7 @@ import re
 import time
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from typing import Final
@@ -230,6 +231,11 @@ def parse_mailbox(field: str, text: str) -> Mailbox:
     return Mailbox(" ".join(name.split()), local, domain)
 
 
+@lru_cache(maxsize=64)  # a gateway has few senders
+def _sender(text: str) -> Mailbox:
+    return parse_mailbox("from", text)
+
+
 def compose(message: Message, *, message_id_domain: str | None = None) -> Composed:
     """Write the message. Pure and deterministic; raises `MimeFault` for what `header_faults` would have reported.
 
@@ -238,7 +244,7 @@ def compose(message: Message, *, message_id_domain: str | None = None) -> Compos
     if message.sender is None:
         raise MimeFault("from", "no sender is configured")
     options = _options(message.options) if message.options else _NO_OPTIONS
-    sender = parse_mailbox("from", message.sender)
+    sender = _sender(message.sender)
     to = parse_mailbox("to", message.to)
     cc = [parse_mailbox(f"cc[{index}]", text) for index, text in enumerate(options.cc)]
     bcc = [parse_mailbox(f"bcc[{index}]", text) for index, text in enumerate(options.bcc)]
@@ -246,7 +252,7 @@ def compose(message: Message, *, message_id_domain: str | None = None) -> Compos
     message_id = f"<{safe_id}@{message_id_domain or sender.domain}>"
     to_name = to.name if message.to_name is None else _checked_name("name", message.to_name)
     head = [
-        f"Date: {_date(message.created_at)}",
+        f"Date: {_date(int(message.created_at))}",
         f"Message-ID: {message_id}",
         _mailboxes("From", [sender]),
         _mailboxes("To", [Mailbox(to_name, to.local, to.domain)]),
@@ -352,8 +358,9 @@ def _a_labels(field: str, domain: str) -> str:
         raise MimeFault(field, "not a domain behind the @") from None
 
 
-def _date(created_at: float) -> str:
-    at = time.gmtime(created_at)
+@lru_cache(maxsize=64)  # under load many are accepted in one second
+def _date(created_s: int) -> str:
+    at = time.gmtime(created_s)
     return (
         f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04}"
         f" {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} +0000"

@@ -52,8 +52,9 @@ class Turn:
 
     def begin(self, locale: Locale, zone: tzinfo | None) -> None:
         """Start the next part."""
-        self.locale = locale
-        self.locale_name = str(locale)
+        if locale is not self.locale:
+            self.locale = locale
+            self.locale_name = str(locale)
         self.zone = zone
         self.steps_left = MOST_STEPS
 

@@ -25,6 +25,7 @@ from jinja2 import (
 from jinja2 import Template as Compiled
 from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
@@ -150,6 +151,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Refuse the methods that make gigabytes of a few characters, besides what the sandbox refuses."""
+        if type(obj) is LoopContext:  # changes nothing; asked for at every turn of every loop
+            return not attr.startswith("_")
         if isinstance(obj, str | bytes) and attr in _UNWANTED_METHODS:
             return False
         return super().is_safe_attribute(obj, attr, value)

@@ -34,6 +34,8 @@ __all__ = ["Person", "RenderFailed", "Rendered", "Renderer", "channels_of", "shi
 Rendered = Content
 
 PREHEADER_CHARS: Final = 140
+_UNTITLED: Final = "sms"
+"""The channel whose messages have no place for a title of their own."""
 """What a mailbox shows beside the subject; the rest is cut anyway."""
 
 _encode = msgspec.json.Encoder().encode
@@ -286,7 +288,8 @@ class Renderer:
             data=data if content is None else None,
         )
         if content is not None:
-            words = _Words(content.title, content.body, content.url, content.image_url, content.actions)
+            body = content.body if channel != _UNTITLED else _titled(content.title, content.body)
+            words = _Words(content.title, body, content.url, content.image_url, content.actions)
             rendered = self._show(scene, words, subject)
         else:
             rendered = self._render_template(scene, subject)
@@ -368,8 +371,8 @@ class Renderer:
         )
         own: Mapping[str, str] = scene.values["words"]
         title, body = digest.title_of(own, described, count), digest.body_of(own, channel, items, count)
-        if channel == "sms":  # it has no place for a title
-            body = f"{escape_markdown(title)}\n\n{body}"
+        if channel == _UNTITLED:
+            body = _titled(title, body)
         shown = self._show(scene, _Words(title, body), None)
         return msgspec.structs.replace(shown, data={**shown.data, **digest.data_of(channel, items, count)})
 
@@ -494,10 +497,11 @@ class Renderer:
 
     def _as_words(self, scene: _Scene, own: Mapping[Slot, Part], generic: Mapping[Slot, Part], title: str) -> _Words:
         """Gather what a channel without parts of its own shows: the generic parts, or else another channel's text."""
-        body = own.get("body") or generic.get("body")
+        part = own.get("body") or generic.get("body")
+        body = self._run(scene, part) if part is not None else self._borrowed_body(scene)
         return _Words(
             title or scene.template.description or scene.template.key,
-            self._run(scene, body) if body is not None else self._borrowed_body(scene),
+            _titled(title, body) if title and scene.channel == _UNTITLED else body,
             self._line(scene, generic.get("url")),
             self._line(scene, generic.get("image_url")),
             self._actions(scene, generic),
@@ -565,6 +569,11 @@ class Renderer:
         if isinstance(compiled, Compiled):
             return self._workshop.run(compiled, scene.values, scene.spoken, scene.zone, _whose(scene))
         return compiled.run(scene.values, scene.spoken, scene.zone, _whose(scene))
+
+
+def _titled(title: str, body: str) -> str:
+    """Put a title before a body, as Markdown: for a medium that has no place of its own for it."""
+    return f"{escape_markdown(title)}\n\n{body}" if body else escape_markdown(title)
 
 
 def channels_of(template: Template) -> list[str]:

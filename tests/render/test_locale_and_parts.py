@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.model.requests import ContentRequest
+
 NAME = '[variables.name]\nexample = "Ada"\n'
 
 
@@ -142,3 +144,9 @@ def test_data_wins_over_a_method_of_the_same_name(make, render):
     }
     content = render(make(files), "o", {"order": {"items": [{"name": "a"}, {"name": "b"}]}}, channel="sms")
     assert (content.subject, content.text) == ("2", "a;b;")
+
+
+@pytest.mark.parametrize(("body", "text"), [("It is **here**.", "Order *42*\n\nIt is here."), ("", "Order *42*")])
+def test_a_text_message_begins_with_the_title_for_which_it_has_no_place(shipped, render, body, text):
+    content = ContentRequest(title="Order *42*", body=body)
+    assert render(shipped, content, channel="sms").text == text

@@ -290,7 +290,7 @@ def test_endless_data_is_bounded_too(make, render):
         "t/en/body.md": "{% for i in x %}{{ i }}{% endfor %}",
     }
     renderer = make(files)
-    assert render(renderer, "t", {"x": ["a"] * 1000}, channel="sms").text == "a" * 1000
+    assert render(renderer, "t", {"x": ["a"] * 1000}, channel="sms").text == "T\n\n" + "a" * 1000
     with pytest.raises(RenderFailed, match="loops"):
         render(renderer, "t", {"x": ["a"] * 20_001})
 

@@ -155,7 +155,7 @@ STAND_INS: Final[Mapping[str, StandIn]] = {
         settings=lambda _: {"allow_private": ["127.0.0.0/8"], "plain_private": True},
         secrets={"secrets": _whsec},
     ),
-    "dev_log": StandIn(settings=lambda _: {"kind": "email"}),  # the example's `inbox` has no providers
+    "dev_log": StandIn(settings=lambda _: {}),
 }
 """By adapter."""
 

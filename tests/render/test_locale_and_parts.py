@@ -143,7 +143,7 @@ def test_data_wins_over_a_method_of_the_same_name(make, render):
         "o/en/body.md": "{% for item in order.items %}{{ item.name }};{% endfor %}",
     }
     content = render(make(files), "o", {"order": {"items": [{"name": "a"}, {"name": "b"}]}}, channel="sms")
-    assert (content.subject, content.text) == ("2", "a;b;")
+    assert (content.subject, content.text) == ("2", "2\n\na;b;")
 
 
 @pytest.mark.parametrize(("body", "text"), [("It is **here**.", "Order *42*\n\nIt is here."), ("", "Order *42*")])

@@ -248,7 +248,9 @@ def _guessed(message: Message, raw: bytes, ids: Sequence[str], now: float) -> It
     code = first_code(_before_returned("\n".join(texts)))
     reason = (_reason(None, code) if len(for_good) == 1 else None) or Reason.INVALID_ADDRESS
     for addresses, type_ in ((for_good, EventType.BOUNCED), (for_now - for_good, EventType.DEFERRED)):
-        for address in sorted(one.decode("utf-8", "replace") for one in addresses)[:_RECIPIENTS]:
+        # Of a damaged report it also gives back what is left of an address, or of the words beside it.
+        found = sorted(one.decode("utf-8", "replace") for one in addresses)
+        for address in [one for one in found if _IN_FULL(one)][:_RECIPIENTS]:
             for id_ in ids:
                 yield StatusEvent(
                     type=type_,
@@ -260,6 +262,7 @@ def _guessed(message: Message, raw: bytes, ids: Sequence[str], now: float) -> It
                 )
 
 
+_IN_FULL: Final = re.compile(r"[^@\s]+@[^@\s]+").fullmatch
 _COPY: Final = re.compile(r"^[- >]*(?:this is a copy|original message|below this line)\b", re.IGNORECASE | re.MULTILINE)
 
 

@@ -337,18 +337,22 @@ def _embeds_fault(embeds: list[Any]) -> str | None:
         if not isinstance(each, Mapping):
             continue  # Discord says what it thinks of it
         shown = cast("Mapping[str, Any]", each)
-        fields = cast("list[Any]", shown.get("fields")) if isinstance(shown.get("fields"), list) else []
+        given = shown.get("fields")
+        fields = cast("list[Any]", given) if isinstance(given, list) else []
         if len(fields) > _FIELDS_MOST:
             return f"an embed has {len(fields)} fields; at most {_FIELDS_MOST}"
         places = [(shown, _EMBED_LIMITS)]
-        places += [(cast("Mapping[str, Any]", each), _FIELD_LIMITS) for each in fields if isinstance(each, Mapping)]
+        if fields:
+            places += [(cast("Mapping[str, Any]", each), _FIELD_LIMITS) for each in fields if isinstance(each, Mapping)]
         for place, limits in places:
             for name, most in limits.items():
                 length = len(str(place.get(name) or ""))
                 total += length
                 if length > most:
                     return f"an embed's {name} has {length} characters; at most {most}"
-        total += sum(len(str(_inside(shown, *path) or "")) for path in (("footer", "text"), ("author", "name")))
+        for outer, inner in (("footer", "text"), ("author", "name")):
+            if outer in shown:
+                total += len(str(_inside(shown, outer, inner) or ""))
     return f"embeds: {total} characters together; at most {_EMBED_CHARS}" if total > _EMBED_CHARS else None
 
 

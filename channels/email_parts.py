@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from channels.contract import Attachment, Callback, CallbackRefused, Message, Reason, Rejected
-from channels.mime import Mailbox, MimeFault, header_faults, parse_mailbox
+from channels.mime import Mailbox, MimeFault, header_faults, parse_mailbox, parse_sender
 
 __all__ = [
     "Mail",
@@ -85,6 +85,9 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
     template: ProviderTemplate | None = None
 
 
+_NO_OPTIONS: Final = _Options()
+
+
 def read_mail(message: Message) -> Mail:
     """Read and check a message. Pure; raises `MimeFault` for what must not go out (line breaks in a name, no sender).
 
@@ -107,7 +110,7 @@ def read_mail(message: Message) -> Mail:
         to = Mailbox(" ".join(message.to_name.split()), to.local, to.domain)
     subject = content.subject or ""
     return Mail(
-        sender=parse_mailbox("from", message.sender),
+        sender=parse_sender(message.sender),
         to=to,
         cc=tuple(parse_mailbox(f"cc[{index}]", text) for index, text in enumerate(options.cc)),
         bcc=tuple(parse_mailbox(f"bcc[{index}]", text) for index, text in enumerate(options.bcc)),
@@ -124,6 +127,8 @@ def read_mail(message: Message) -> Mail:
 
 
 def _options(options: Mapping[str, Any]) -> _Options:
+    if not options:
+        return _NO_OPTIONS
     given = {name: value for name, value in options.items() if value is not None}
     try:
         return msgspec.convert(given, _Options)

@@ -22,6 +22,7 @@ import weakref
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -30,6 +31,7 @@ import aiohttp.http
 import aiohttp.payload
 import httpx
 import msgspec
+from aiohttp.client import IDEMPOTENT_METHODS
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -182,6 +184,7 @@ class Connections:
         credentials = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else None
         if credentials and url.scheme == "http":  # not tunnelled: the proxy reads the request itself
             headers = {**headers, **credentials}
+        _UNDER_WAY.set(flight)
         response = await session.request(
             method,
             url,
@@ -191,7 +194,7 @@ class Connections:
             timeout=self._timeout,
             proxy=proxy.url if proxy else None,
             proxy_headers=credentials,
-            middlewares=(flight.watch,),
+            middlewares=(_once_only,) if method in IDEMPOTENT_METHODS else None,
         )
         flight.status = response.status
         try:
@@ -274,23 +277,6 @@ class _Flight:
         self._used = used
         self._deadline = deadline
 
-    async def watch(
-        self,
-        request: aiohttp.ClientRequest,
-        handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
-    ) -> aiohttp.ClientResponse:
-        """Go along with the request (a client middleware of aiohttp's).
-
-        aiohttp sends GET, PUT and DELETE a second time when a kept connection breaks (RFC 9110 9.2.2 allows it);
-        whether to send again is the gateway's decision, so the error is hidden from it.
-        """
-        if isinstance(request, _Request):
-            request.flight = self
-        try:
-            return await handler(request)
-        except (aiohttp.ClientConnectionError, OSError) as error:
-            raise _Broken from error
-
     def take_off(self, connection: Connection) -> None:
         """Cross the line, unless the connection has ended meanwhile, which is proof that nothing was sent.
 
@@ -309,15 +295,30 @@ class _Flight:
             self.limit.reschedule(self._deadline)
 
 
+_UNDER_WAY: Final[ContextVar[_Flight]] = ContextVar("flight")
+"""The flight of the request that this task is about to send: aiohttp makes its requests itself."""
+
+
+async def _once_only(
+    request: aiohttp.ClientRequest,
+    handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+) -> aiohttp.ClientResponse:
+    """Go along with a request of a method that can be repeated (a client middleware of aiohttp's).
+
+    aiohttp sends these a second time when a kept connection breaks (RFC 9110 9.2.2 allows it); whether to send again is
+    the gateway's decision, so the error is hidden from it.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectionError, OSError) as error:
+        raise _Broken from error
+
+
 class _Request(aiohttp.ClientRequest):
     """aiohttp's request, which tells its flight that a connection is ready. Those *to* a proxy are plain ones."""
 
-    flight: _Flight | None = None
-
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        flight = self.flight
-        if flight is None:
-            return await super().send(conn)
+        flight = _UNDER_WAY.get()
         flight.take_off(conn)
         try:
             return await super().send(conn)

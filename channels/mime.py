@@ -36,6 +36,7 @@ __all__ = [
     "header_faults",
     "is_structural",
     "parse_mailbox",
+    "parse_sender",
 ]
 
 STRUCTURAL_HEADERS: Final = frozenset(
@@ -232,7 +233,8 @@ def parse_mailbox(field: str, text: str) -> Mailbox:
 
 
 @lru_cache(maxsize=64)  # a gateway has few senders
-def _sender(text: str) -> Mailbox:
+def parse_sender(text: str) -> Mailbox:
+    """Read a sender as `parse_mailbox` does, and remember it. Raises `MimeFault` with the field `from`."""
     return parse_mailbox("from", text)
 
 
@@ -244,7 +246,7 @@ def compose(message: Message, *, message_id_domain: str | None = None) -> Compos
     if message.sender is None:
         raise MimeFault("from", "no sender is configured")
     options = _options(message.options) if message.options else _NO_OPTIONS
-    sender = _sender(message.sender)
+    sender = parse_sender(message.sender)
     to = parse_mailbox("to", message.to)
     cc = [parse_mailbox(f"cc[{index}]", text) for index, text in enumerate(options.cc)]
     bcc = [parse_mailbox(f"bcc[{index}]", text) for index, text in enumerate(options.bcc)]

@@ -18,7 +18,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final, assert_never
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 import aiohttp.abc
 import httpx
@@ -306,10 +306,15 @@ def _body(
     if json is not None:
         return msgspec.json.encode(json), "application/json"
     if form is not None:
-        return urlencode(form).encode("ascii"), "application/x-www-form-urlencoded"
+        fields = form.items() if isinstance(form, Mapping) else form
+        text = "&".join([f"{_form_name(name)}={quote_plus(str(value))}" for name, value in fields])
+        return text.encode("ascii"), "application/x-www-form-urlencoded"
     if parts is not None:
         return _multipart(parts)
     return content, None
+
+
+_form_name: Final = lru_cache(maxsize=256)(quote_plus)  # a provider has few, and the same in every form
 
 
 def _multipart(parts: Sequence[Part]) -> tuple[bytes, str]:

@@ -22,6 +22,7 @@ _BASIC: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 _EXTENSION: Final = frozenset("\f^{}\\[~]|€")
+_ALPHABET: Final = _BASIC | _EXTENSION
 """Each is an escape and a second septet (TS 23.038 6.2.1.1)."""
 
 _GSM_ONE: Final = 160  # septets in 140 octets
@@ -55,11 +56,18 @@ def count_segments(text: str) -> Segments:
 
     A character of two units is never cut in half, so a segment may end one unit early.
     """
-    if all(char in _BASIC or char in _EXTENSION for char in text):
+    if _BASIC.issuperset(text):  # most texts
+        return Segments(encoding="GSM-7", units=len(text), segments=_even(len(text)))
+    if _ALPHABET.issuperset(text):
         widths = [2 if char in _EXTENSION else 1 for char in text]
         return Segments(encoding="GSM-7", units=sum(widths), segments=_filled(widths, _GSM_ONE, _GSM_EACH))
     widths = [2 if char > _BMP_LAST else 1 for char in text]
     return Segments(encoding="UCS-2", units=sum(widths), segments=_filled(widths, _UCS_ONE, _UCS_EACH))
+
+
+def _even(units: int) -> int:
+    """Count the segments of characters of one unit each."""
+    return 1 if units <= _GSM_ONE else -(-units // _GSM_EACH)
 
 
 def _filled(widths: list[int], one: int, each: int) -> int:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
+from itertools import chain, count
 from typing import Any, Final
 from uuid import UUID
 
@@ -53,6 +54,8 @@ class Batch(msgspec.Struct, frozen=True):
 
     text: str
     columns: tuple[tuple[str, Kind], ...]
+    inserts: bool = False
+    """Whether it puts all of `v` into a table and joins it with nothing."""
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -77,7 +80,7 @@ def insert_into(
     names = ", ".join(f'"{name}"' for name in (*(name for name, _ in cols), *more))
     values = ", ".join(("v.*", *more.values()))
     insert = f"INSERT INTO {table} ({names})"
-    return Batch(f'{insert} SELECT {values} FROM v WHERE v."{cols[0][0]}" IS NOT NULL {tail}', cols)  # noqa: S608 - names of our own tables and columns
+    return Batch(f'{insert} SELECT {values} FROM v WHERE v."{cols[0][0]}" IS NOT NULL {tail}', cols, inserts=True)  # noqa: S608 - names of our own tables and columns
 
 
 def run(conn: Connection, batch: Batch, rows: Sequence[Values]) -> list[Values]:
@@ -93,10 +96,29 @@ def run(conn: Connection, batch: Batch, rows: Sequence[Values]) -> list[Values]:
     for start in range(0, len(rows), most):
         part = rows[start : start + most]
         size = next((size for size in _SIZES if len(part) <= size <= most), len(part))
-        flat = [value.bytes if type(value) is UUID else value for row in part for value in row]
-        flat.extend([None] * (width * (size - len(part))))
-        found.extend(_execute(conn, _for_sqlite(batch, size), tuple(flat)))
+        alike, values, wide = _packed(batch, part)
+        values.extend([None] * (wide * (size - len(part))))
+        found.extend(_execute(conn, _for_sqlite(batch, size, alike), tuple(values)))
     return found
+
+
+def _packed(batch: Batch, rows: Sequence[Values]) -> tuple[tuple[int, ...], list[Any], int]:
+    """Put the values of rows into the order in which SQLite's statement takes them.
+
+    Answers the places of the columns that have one value in all rows, the values (theirs once, then row by row those of
+    the others), and how many a row has. The first column tells rows from padding, and is never among them.
+    """
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for place, (_, kind) in enumerate(batch.columns):
+        if kind is Kind.ID:
+            columns[place] = [value.bytes if type(value) is UUID else value for value in columns[place]]
+    alike: list[int] = []
+    if batch.inserts and len(rows) > 1:
+        alike = [place for place, column in enumerate(columns) if place and column.count(column[0]) == len(rows)]
+    values = [columns[place][0] for place in alike]
+    kept = [column for place, column in enumerate(columns) if place not in alike]
+    values.extend(chain.from_iterable(zip(*kept, strict=True)))
+    return tuple(alike), values, len(kept)
 
 
 def ask(conn: Connection, query: Query, *values: Any) -> list[Values]:
@@ -141,10 +163,16 @@ def _for_postgres(batch: Batch) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _for_sqlite(batch: Batch, size: int) -> str:
+def _for_sqlite(batch: Batch, size: int, alike: tuple[int, ...] = ()) -> str:
+    """Write the statement for `size` rows. The columns at the places `alike` have one value, given before all rows."""
     names = ", ".join(f'"{name}"' for name, _ in batch.columns)
-    row = f"({', '.join('?' * len(batch.columns))})"
-    return f"WITH v ({names}) AS (VALUES {', '.join([row] * size)}) {_LOCK.sub('', batch.text)}"
+    row = f"({', '.join('?' * (len(batch.columns) - len(alike)))})"
+    rows = f"VALUES {', '.join([row] * size)}"
+    if alike:
+        own = count(1)
+        chosen = ["?" if place in alike else f"column{next(own)}" for place in range(len(batch.columns))]
+        rows = f"SELECT {', '.join(chosen)} FROM ({rows})"  # noqa: S608 - places of our own columns
+    return f"WITH v ({names}) AS ({rows}) {_LOCK.sub('', batch.text)}"
 
 
 @lru_cache(maxsize=256)

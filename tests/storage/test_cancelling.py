@@ -84,7 +84,7 @@ async def test_a_large_send_is_called_back_whole_and_told_delivery_by_delivery(
 
 
 async def test_others_come_between_the_slices(store: SqlStore, rows: Rows, clock: Clock) -> None:
-    store._cancel_slice = SLICE
+    store._cancel_slice = SLICE // 5  # many slices: on a busy machine the other may take as long as some of them
     made = await large(store, rows)
     order: list[str] = []
 

@@ -15,6 +15,7 @@ several times the time. Why not httpx-aiohttp: it reports a server that closed a
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import select
 import ssl
@@ -127,7 +128,10 @@ class Connections:
         self._size = size
         self._connect_s = min(connect_s, total_s)
         self._total_s = total_s
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_read=silence_s)
+        # The time for a connection is aiohttp's to keep: where one is kept, it starts no timer for it.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._connect_s, sock_read=silence_s, ceil_threshold=math.inf
+        )
         self._silence_s = silence_s
         self._idle_s = idle_s
         self._tls = tls
@@ -149,10 +153,10 @@ class Connections:
         Redirects are answers, cookies are forgotten. Where a kept connection turns out closed before anything was
         written, the next one is taken, down to a fresh one; nothing is ever written twice.
         """
-        flight = _Flight(self._used, asyncio.get_running_loop().time() + self._total_s)
+        flight = _Flight(self._used)
         try:
             target, proxy = self._destination(url)
-            async with asyncio.timeout(self._connect_s) as flight.limit:
+            async with asyncio.timeout(self._total_s):
                 while True:
                     try:
                         return await self._once(flight, method, target, proxy, headers, body, limit)
@@ -269,13 +273,11 @@ class _Broken(Exception):
 class _Flight:
     """One request under way."""
 
-    def __init__(self, used: weakref.WeakSet[Any], deadline: float) -> None:
+    def __init__(self, used: weakref.WeakSet[Any]) -> None:
         self.sent = False
         self.unwritable = False
         self.status: int | None = None
-        self.limit: asyncio.Timeout | None = None
         self._used = used
-        self._deadline = deadline
 
     def take_off(self, connection: Connection) -> None:
         """Cross the line, unless the connection has ended meanwhile, which is proof that nothing was sent.
@@ -291,8 +293,6 @@ class _Flight:
             raise _Stale if kept else aiohttp.ServerDisconnectedError
         self._used.add(protocol)
         self.sent = True
-        if self.limit is not None:
-            self.limit.reschedule(self._deadline)
 
 
 _UNDER_WAY: Final[ContextVar[_Flight]] = ContextVar("flight")

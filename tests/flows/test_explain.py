@@ -32,10 +32,10 @@ async def test_the_decision_is_what_happens(tmp_path, config, mode):
     async with SmtpServer() as server, running_gateway(tmp_path, smtp(server, **config)) as gw:
         client = await gw.new_client("send", "read", mode=mode)
         await gw.client.post("/v1/suppressions", json={"channel": "email", "address": "dead@example.com"})
-        soon = datetime.fromtimestamp(gw.clock() / 1000 + 3600, UTC).isoformat()
         past = datetime.fromtimestamp(gw.clock() / 1000 - 3600, UTC).isoformat()
         asks = [{}, {"overrides": {"email": {"cc": ["cc@example.org", "cc@example.com"]}}}, {"expires_at": past}]
         for address in PEOPLE:
+            soon = datetime.fromtimestamp(gw.clock() / 1000 + 3600, UTC).isoformat()
             for ask in [*asks, {"send_at": soon}]:
                 before = len(server.messages)
                 told = await gw.explain(address, client=client, **ask)

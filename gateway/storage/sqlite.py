@@ -1,17 +1,24 @@
-"""SQLite, embedded: one writer thread, a few readers, one fsync for all that waits.
+"""SQLite, embedded: one writer, a few readers, one fsync for all that waits.
 
 Owns the file, its settings and its threads. All kinds of writes share one writer and one transaction per round, so
 that a round costs one fsync whatever is in it. `synchronous=FULL` with a write-ahead log: a commit is on disk.
+
+The statements of a short round run on the event loop, and only its commit on the writer's thread. A thread that runs
+them asks for the interpreter after each, while the loop has work of its own, and both spend more on passing it to and
+fro than the statements take: a round of accepting cost four times what it does alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
@@ -41,46 +48,78 @@ _CHECKPOINT_PAGES: Final = 4000
 """Pages in the log before they are moved to the file: 16 MiB, so that hot pages are moved once, not at each commit."""
 
 
+_BRIEF_JOBS: Final = 128
+_BRIEF_BYTES: Final = 256 * 1024
+_BRIEF_S: Final = 0.02
+"""What a round on the loop may hold, and take: everything else that the process does stands still meanwhile."""
+_AWAY_S: Final = 2.0
+"""How long the rounds after one that took longer run on the thread: the disk is slow, or the machine is busy."""
+
+
 class _Job(NamedTuple):
     verb: Verb[Any, Any]
     request: Any
 
 
-class _Threads:
-    """A few threads, each with a connection of its own, that run acts in transactions.
+class _Seat:
+    """A thread's connection: made when it is first needed, and again once it is gone."""
 
-    `between` is called on a thread after each act, when its answer is on its way.
-    """
-
-    def __init__(
-        self, name: str, count: int, connect: Callable[[], Connection], between: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
-        self._between = between
-        self._inbox: SimpleQueue[Callable[[Connection | None], Connection | None] | None] = SimpleQueue()
+        self._conn: Connection | None = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Say whether there is a connection."""
+        return self._conn is not None
+
+    @contextlib.contextmanager
+    def connected(self) -> Generator[Connection]:
+        """Give the connection; what fails meanwhile is told in the store's words."""
+        try:
+            if self._conn is None:
+                self._conn = self._connect()
+            yield self._conn
+        except Exception as fault:
+            if self._conn is not None and meaning_of(fault) is Meaning.GONE:
+                self.leave()
+            if (told := _translated(fault)) is fault:
+                raise
+            raise told from fault
+
+    def leave(self) -> None:
+        """Close the connection."""
+        if self._conn is not None:
+            _drop(self._conn)
+            self._conn = None
+
+
+class _Threads:
+    """A few threads, each with a connection of its own."""
+
+    def __init__(self, name: str, count: int, connect: Callable[[], Connection]) -> None:
+        self._inbox: SimpleQueue[Callable[[_Seat], None] | None] = SimpleQueue()
+        self.seats = [_Seat(connect) for _ in range(count)]
         self._threads = [
-            threading.Thread(target=self._live, name=f"{name}-{number}", daemon=True) for number in range(count)
+            threading.Thread(target=self._live, args=(seat,), name=f"{name}-{number}", daemon=True)
+            for number, seat in enumerate(self.seats)
         ]
         for thread in self._threads:
             thread.start()
 
     async def call(self, act: Callable[[Connection], Done]) -> Done:
-        """Run an act in a transaction of its own on one of the threads."""
+        """Run an act on one of the threads, in a transaction of its own or the one that has begun there."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Done] = loop.create_future()
 
-        def job(conn: Connection | None) -> Connection | None:
+        def job(seat: _Seat) -> None:
             try:
-                conn = conn or self._connect()
-                answer = _transact(conn, act)
+                with seat.connected() as conn:
+                    answer = _transact(conn, act)
             except Exception as fault:  # noqa: BLE001 - every exception belongs to the caller
-                if conn is not None and meaning_of(fault) is Meaning.GONE:
-                    _drop(conn)
-                    conn = None
-                _tell(loop, future, None, _translated(fault))
+                _tell(loop, future, None, fault)
             else:
                 _tell(loop, future, answer, None)
-            return conn
 
         self._inbox.put(job)
         return await future
@@ -92,14 +131,10 @@ class _Threads:
         for thread in self._threads:
             thread.join()
 
-    def _live(self) -> None:
-        conn: Connection | None = None
+    def _live(self, seat: _Seat) -> None:
         while (job := self._inbox.get()) is not None:
-            conn = job(conn)
-            if self._between is not None:
-                self._between()
-        if conn is not None:
-            _drop(conn)
+            job(seat)
+        seat.leave()
 
 
 class SqliteDatabase:
@@ -124,6 +159,9 @@ class SqliteDatabase:
         self._engines: list[Engine] = []
         self._writer: _Threads | None = None
         self._readers: _Threads | None = None
+        self._writing = asyncio.Lock()
+        """Held by whoever uses the writer's connection, on whichever thread."""
+        self._away_until = 0.0
         self._writes: Gather[_Job, Any] = Gather(self._round, weight=_weight_of)
         self._reads: Gather[_Job, Any] = Gather(self._look, parallel=_READERS)
         self._alone: Verb[Callable[[Connection], Any], Any] = Verb("act", run_alone)
@@ -132,8 +170,9 @@ class SqliteDatabase:
         """Make the file (for its owner only) where there is none, check it, and bring its schema up to date."""
         await asyncio.to_thread(self._prepare)
         self._turn.open()
-        writing, reading = self._connector(_WRITER_CACHE_KIB, writes=True), self._connector(_READER_CACHE_KIB)
-        self._writer = _Threads("store-writer", 1, writing, self._turn.pass_on)
+        writing = self._connector(_WRITER_CACHE_KIB, writes=True, patience_ms=0)  # it waits for its turn in another way
+        reading = self._connector(_READER_CACHE_KIB)
+        self._writer = _Threads("store-writer", 1, writing)
         self._readers = _Threads("store-reader", _READERS, reading)
 
     async def close(self) -> None:
@@ -194,13 +233,15 @@ class SqliteDatabase:
         if self._writer is None:
             raise StoreUnavailable("The store is not open.")
         if await self.read(scrubbing.is_small):
-            await self._writer.call(self._patiently(scrubbing.write_anew))
+            async with self._writing:
+                await self._writer.call(self._patiently(scrubbing.write_anew))
         else:
             for act in (scrubbing.fill, scrubbing.let_go):
                 while await self.write(act):
                     pass
         empty_log = self._patiently(scrubbing.empty_log)
-        return await self._writer.call(empty_log) or await self._writer.call(empty_log)
+        async with self._writing:
+            return await self._writer.call(empty_log) or await self._writer.call(empty_log)
 
     def _patiently(self, act: Callable[[Connection], Done]) -> Callable[[Connection], Done]:
         """Let an act outside any transaction wait for other processes in SQLite's own way."""
@@ -217,18 +258,51 @@ class SqliteDatabase:
     async def _round(self, jobs: list[_Job]) -> list[Any]:
         if self._writer is None:
             raise StoreUnavailable("The store is not open.")
-        answers = await self._writer.call(lambda conn: _by_verb(conn, jobs))
+        async with self._writing:
+            [seat] = self._writer.seats
+            if not seat.is_taken:
+                await self._writer.call(_nothing)  # opening the file is the thread's work, too
+            with seat.connected() as conn:
+                await self._turn.take(partial(_begin, conn))
+                if self._is_brief(jobs):
+                    answers = self._here(conn, jobs)
+                    await self._writer.call(_nothing)  # but commit
+                else:
+                    answers = await self._writer.call(lambda conn: _by_verb(conn, jobs))
         for verb, size in Counter(job.verb.name for job in jobs).items():
             self._on_batch(verb, size)
         return answers
 
+    def _is_brief(self, jobs: Sequence[_Job]) -> bool:
+        return (
+            len(jobs) <= _BRIEF_JOBS
+            and time.monotonic() >= self._away_until
+            and all(job.verb is not self._alone for job in jobs)
+            and sum(map(_weight_of, jobs)) <= _BRIEF_BYTES
+        )
+
+    def _here(self, conn: Connection, jobs: Sequence[_Job]) -> list[Any]:
+        """Run the statements of a transaction that has begun on the loop itself."""
+        began = time.monotonic()
+        try:
+            return _by_verb(conn, jobs)
+        except BaseException:
+            conn.rollback()
+            raise
+        finally:
+            ended = time.monotonic()
+            if ended - began > _BRIEF_S:
+                self._away_until = ended + _AWAY_S
+
     async def _look(self, jobs: list[_Job]) -> list[Any]:
         return await self.read(lambda conn: _by_verb(conn, jobs))
 
-    def _connector(self, cache_kib: int, *, writes: bool = False) -> Callable[[], Connection]:
+    def _connector(
+        self, cache_kib: int, *, writes: bool = False, patience_ms: int | None = None
+    ) -> Callable[[], Connection]:
         engine = create_engine(
             "sqlite://",
-            creator=lambda: self._dial(cache_kib, patience_ms=0 if writes else self._patience_ms),
+            creator=lambda: self._dial(cache_kib, self._patience_ms if patience_ms is None else patience_ms),
             poolclass=NullPool,
             hide_parameters=True,  # they are addresses and bodies, and errors are logged
         )
@@ -236,10 +310,8 @@ class SqliteDatabase:
         # The driver opens no transaction before a SELECT, and a reader that turns writer can lose an update.
         def start(conn: Connection) -> None:
             driver = driver_of(conn)
-            if writes:
-                self._turn.take(lambda: driver.execute("BEGIN IMMEDIATE"))
-            else:
-                driver.execute("BEGIN")
+            if not driver.in_transaction:  # `_begin` has been here
+                driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
         event.listen(engine, "begin", start)
         self._engines.append(engine)
@@ -266,7 +338,7 @@ class SqliteDatabase:
                 "secure_delete=FAST",  # what is deleted is overwritten where that costs no write more
                 f"journal_size_limit={_LOG_LIMIT_BYTES}",
                 f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
-                f"busy_timeout={patience_ms}",  # a writer waits for its turn in another way, and then for nobody
+                f"busy_timeout={patience_ms}",
             ):
                 raw.execute(f"PRAGMA {setting}").fetchall()
         except BaseException:
@@ -323,6 +395,12 @@ def _weight_of(job: _Job) -> int:
     return 0 if job.verb.weight is None else job.verb.weight(job.request)
 
 
+def _begin(conn: Connection) -> None:
+    """Begin to write, or raise the driver's own fault; SQLAlchemy hears of it only when it has happened."""
+    driver_of(conn).execute("BEGIN IMMEDIATE")
+    conn.begin()
+
+
 def _transact(conn: Connection, act: Callable[[Connection], Done]) -> Done:
     try:
         answer = act(conn)
@@ -336,6 +414,10 @@ def _transact(conn: Connection, act: Callable[[Connection], Done]) -> Done:
 def _drop(conn: Connection) -> None:
     conn.invalidate()
     conn.close()
+
+
+def _nothing(_: Connection) -> None:
+    """Do nothing, in a transaction that ends afterwards."""
 
 
 def _translated(fault: Exception) -> Exception:

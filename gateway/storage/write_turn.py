@@ -2,15 +2,16 @@
 
 SQLite keeps no queue: who finds the lock taken sleeps, a little longer each time, up to a tenth of a second, and
 whoever asks at the right moment is let in. A process that writes without a pause then starves the others for seconds
-(measured: one of two got nothing in three). Here who is refused asks again every fraction of a millisecond, and says
-so by a shared lock on a file beside the database; who has just written looks there, and lets the other go first.
-Both locks end with their process, so nobody waits for one that died.
+(measured: one of two got nothing in three). Here who is refused asks again every millisecond, and says so by a shared
+lock on a file beside the database; who begins to write looks there, and lets the other go first. Both locks end with
+their process, so nobody waits for one that died.
 
-Owns that file and the waiting. Refuses to know what is written. Used by one thread.
+Owns that file and the waiting. Refuses to know what is written. Used on the event loop, by one task at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import sqlite3
@@ -19,14 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-_AGAIN_S: Final = 0.0003
+_AGAIN_S: Final = 0.001
 """How often who was refused asks again: below the time of one commit, so that no free moment is missed."""
-_BEFORE_YOU_S: Final = 0.001
-"""How long who has written steps aside for who waits: some of those moments."""
+_BEFORE_YOU_S: Final = 0.002
+"""How long who begins steps aside for who waits: some of those moments."""
 _COMPANY_S: Final = 1.0
-"""How long after the last sign of another process each commit looks for it."""
+"""How long after the last sign of another process each transaction looks for it."""
 _LOOK_S: Final = 0.02
-"""How often it is looked for otherwise: each look costs a change of threads."""
+"""How often it is looked for otherwise."""
 
 
 class WriteTurn:
@@ -53,33 +54,26 @@ class WriteTurn:
             os.close(self._file)
             self._file = None
 
-    def take(self, begin: Callable[[], object]) -> None:
+    async def take(self, begin: Callable[[], object]) -> None:
         """Begin a writing transaction. Raises what `begin` raised last when patience ends."""
-        try:
-            begin()
-        except sqlite3.OperationalError as fault:
-            if not _is_taken(fault):
-                raise
-        else:
+        if self.is_wanted():
+            await asyncio.sleep(_BEFORE_YOU_S)
+        if _begins(begin):
             return
         ends = time.monotonic() + self._patience_s
         self._say(fcntl.LOCK_SH)
         try:
-            while True:
-                time.sleep(_AGAIN_S)
-                try:
-                    begin()
-                except sqlite3.OperationalError as fault:
-                    if not _is_taken(fault) or time.monotonic() >= ends:
-                        raise
-                else:
-                    break
+            while time.monotonic() < ends:
+                await asyncio.sleep(_AGAIN_S)
+                if _begins(begin):
+                    return
+            begin()
         finally:
             self._say(fcntl.LOCK_UN)
             self._company_until = time.monotonic() + _COMPANY_S
 
-    def pass_on(self) -> bool:
-        """After a transaction: step aside if somebody is seen to wait; answers whether."""
+    def is_wanted(self) -> bool:
+        """Say whether another process is seen to wait for its turn."""
         now = time.monotonic()
         if self._file is None or (now >= self._company_until and now - self._looked_at < _LOOK_S):
             return False
@@ -88,7 +82,6 @@ class WriteTurn:
             self._say(fcntl.LOCK_UN)
             return False
         self._company_until = now + _COMPANY_S
-        time.sleep(_BEFORE_YOU_S)
         return True
 
     def _say(self, what: int) -> bool:
@@ -102,5 +95,12 @@ class WriteTurn:
         return True
 
 
-def _is_taken(fault: sqlite3.OperationalError) -> bool:
-    return getattr(fault, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+def _begins(begin: Callable[[], object]) -> bool:
+    """Begin, unless another has the lock; answers whether."""
+    try:
+        begin()
+    except sqlite3.OperationalError as fault:
+        if getattr(fault, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            return False
+        raise
+    return True

@@ -20,21 +20,22 @@ from gateway.storage.write_turn import WriteTurn
 from tests.storage.rows import Clock, Rows
 
 _GREEDY = """
-import sqlite3, sys
+import asyncio, sqlite3, sys
 from pathlib import Path
 from gateway.storage.write_turn import WriteTurn
 
-path = Path(sys.argv[1])
-turn = WriteTurn(path, 2000)
-turn.open()
-conn = sqlite3.connect(path, timeout=0, isolation_level=None)
-conn.execute("PRAGMA synchronous=FULL")
-print("writing", flush=True)
-while True:
-    turn.take(lambda: conn.execute("BEGIN IMMEDIATE"))
-    conn.execute("INSERT INTO greedy SELECT randomblob(20000)")
-    conn.execute("COMMIT")
-    turn.pass_on()
+async def write(path):
+    turn = WriteTurn(path, 2000)
+    turn.open()
+    conn = sqlite3.connect(path, timeout=0, isolation_level=None)
+    conn.execute("PRAGMA synchronous=FULL")
+    print("writing", flush=True)
+    while True:
+        await turn.take(lambda: conn.execute("BEGIN IMMEDIATE"))
+        conn.execute("INSERT INTO greedy SELECT randomblob(20000)")
+        conn.execute("COMMIT")
+
+asyncio.run(write(Path(sys.argv[1])))
 """
 """A process that always has something to write, and nothing to do between two transactions."""
 
@@ -100,7 +101,7 @@ class _Lock:
             raise fault
 
 
-def test_who_waits_is_seen_by_who_has_written_and_only_as_long_as_it_waits(path: Path) -> None:
+async def test_who_waits_is_seen_by_who_would_write_and_only_as_long_as_it_waits(path: Path) -> None:
     ours, theirs = WriteTurn(path, 2000), WriteTurn(path, 2000)
     ours.open()
     theirs.open()
@@ -108,22 +109,38 @@ def test_who_waits_is_seen_by_who_has_written_and_only_as_long_as_it_waits(path:
 
     def begin_and_look() -> None:
         lock.begin()
-        seen.append(ours.pass_on())
+        seen.append(ours.is_wanted())
 
     seen: list[bool] = []
-    theirs.take(begin_and_look)
+    await theirs.take(begin_and_look)
     assert lock.asked == 4, "it asked until it had its turn"
     assert seen == [True], "it still says that it waits when its turn comes"
-    assert not ours.pass_on()
+    assert not ours.is_wanted()
     ours.close()
     theirs.close()
 
 
-def test_patience_ends_and_any_other_fault_is_told_at_once(path: Path) -> None:
+async def test_who_writes_steps_aside_for_who_waits(path: Path) -> None:
+    ours, theirs = WriteTurn(path, 2000), WriteTurn(path, 2000)
+    ours.open()
+    theirs.open()
+    order: list[str] = []
+    lock = _Lock(1)
+    waiting = asyncio.create_task(theirs.take(lock.begin))
+    await asyncio.sleep(0)
+    assert lock.asked == 1, "they were refused once"
+    await ours.take(lambda: order.append(f"ours, after {lock.asked} of theirs"))
+    assert order == ["ours, after 2 of theirs"]
+    await waiting
+    ours.close()
+    theirs.close()
+
+
+async def test_patience_ends_and_any_other_fault_is_told_at_once(path: Path) -> None:
     turn = WriteTurn(path, 5)
     turn.open()
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        turn.take(_Lock(10**9).begin)
+        await turn.take(_Lock(10**9).begin)
 
     def broken() -> None:
         fault = sqlite3.OperationalError("disk I/O error")
@@ -131,15 +148,15 @@ def test_patience_ends_and_any_other_fault_is_told_at_once(path: Path) -> None:
         raise fault
 
     with pytest.raises(sqlite3.OperationalError, match="I/O"):
-        turn.take(broken)
+        await turn.take(broken)
     turn.close()
 
 
-def test_a_folder_that_takes_no_file_costs_the_courtesy_and_nothing_else(tmp_path: Path) -> None:
+async def test_a_folder_that_takes_no_file_costs_the_courtesy_and_nothing_else(tmp_path: Path) -> None:
     turn = WriteTurn(tmp_path / "no such folder" / "gateway.db", 2000)
     turn.open()
     lock = _Lock(2)
-    turn.take(lock.begin)
-    turn.pass_on()
+    await turn.take(lock.begin)
+    assert not turn.is_wanted()
     assert lock.asked == 3
     turn.close()

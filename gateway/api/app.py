@@ -98,20 +98,23 @@ def create_app(context: ApiContext) -> AsgiApp:
     ):
         by_path.setdefault(operation.path, {})[operation.method] = operation
     budget = BodyBudget(max(_BODIES_BYTES, 4 * context.settings.limits.attachment_body_bytes))
+    endpoints = {path: endpoint(methods, context, budget) for path, methods in by_path.items()}
     routes = Litestar(
-        [_handler(path, endpoint(methods, context, budget)) for path, methods in by_path.items()],
+        [_handler(path, answer) for path, answer in endpoints.items()],
         openapi_config=None,
         logging_config=None,
         exception_handlers={HTTPException: _unmatched, Exception: _broken},
     )
-    return Edge(cast("AsgiApp", routes), context)
+    fixed = {path: answer for path, answer in endpoints.items() if "{" not in path}
+    return Edge(cast("AsgiApp", routes), fixed, context)
 
 
 def _handler(path: str, answer: AsgiApp) -> HTTPRouteHandler | ASGIRouteHandler:
     """Make Litestar's handler of one path; the endpoint knows its methods, and answers for those it has not.
 
-    A path without parameters is handed to the endpoint as it is, which saves a third of Litestar's part; one with
-    parameters cannot be (2.25 fails with a KeyError when it looks for the method).
+    A path without parameters is handed to the endpoint as it is; one with parameters cannot be (2.25 fails with a
+    KeyError when it looks for the method). Without a detour it comes here only in another spelling, as with a slash
+    at its end: the edge knows such paths itself.
     """
     if "{" not in path:
         return asgi(path, copy_scope=False)(cast("Any", answer))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.api.context import ApiContext
-from gateway.api.exchange import AsgiApp, Exchange, Receive, Scope, Send
+from gateway.api.exchange import LINE, AsgiApp, Exchange, Receive, Scope, Send
 from gateway.api.operation import EXCHANGE
 from gateway.config.settings import LogLevel
 from gateway.model.ids import IdSource
@@ -25,10 +26,11 @@ _BROKEN: Final = 500
 
 
 class Edge:
-    """Wraps the routes."""
+    """Wraps the routes. `fixed` are the endpoints of paths without parameters, which need no routing."""
 
-    def __init__(self, routes: AsgiApp, context: ApiContext) -> None:
+    def __init__(self, routes: AsgiApp, fixed: Mapping[str, AsgiApp], context: ApiContext) -> None:
         self._routes = routes
+        self._fixed = fixed
         self._context = context
         self._tells_all = context.settings.logging.level is LogLevel.DEBUG  # a line nobody reads costs 10 µs
 
@@ -37,7 +39,7 @@ class Edge:
         if scope["type"] != "http":
             await _other(scope["type"], receive, send)
             return
-        exchange = Exchange(_request_id(scope, self._context.ids))
+        exchange = Exchange(_request_id(scope, self._context.ids), scope.get(LINE))
         scope[EXCHANGE] = exchange
         bind_request_id(exchange.request_id)
         started = time.perf_counter()
@@ -45,6 +47,10 @@ class Edge:
             # What is escaped in a segment (a slash in a user's id) is the segment's own, not a way through the routes.
             if b"%" in (raw_path := scope.get("raw_path") or b""):
                 scope = {**scope, "path": raw_path.partition(b"?")[0].decode("ascii", "replace")}
+            elif (endpoint := self._fixed.get(scope["path"])) is not None:
+                scope["path_params"] = {}
+                await endpoint(scope, receive, send)
+                return
             # Litestar routes only methods it knows. TRACE is one of them, and nothing here answers it: the same 405.
             known = scope if scope["method"] in _METHODS else {**scope, "method": "TRACE"}
             await self._routes(known, receive, send)

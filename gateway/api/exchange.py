@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -41,6 +41,7 @@ _SHARING: Final[tuple[Header, ...]] = (
     (b"cross-origin-resource-policy", b"cross-origin"),
     (b"access-control-allow-origin", b"*"),
 )
+_SEALED_LINES: Final = b"".join(b"%b: %b\r\n" % header for header in _SEALED)
 SLOW_S: Final = 30
 """How long a reader may leave a piece of a stream untaken (beyond what the connection buffers) before it is let go."""
 
@@ -85,13 +86,30 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: tuple[Header, ...] = ()
 
 
+LINE: Final = "gateway.line"
+"""The key under which a server may leave a `Line` in the ASGI scope."""
+
+
+class Line(Protocol):
+    """The caller's connection, for what comes or leaves in one piece; ASGI's messages do for everything else."""
+
+    def take(self) -> bytes | None:
+        """Give the body, if all of it is here. Once."""
+        ...
+
+    def say(self, status: int, head: bytes, body: bytes) -> bool:
+        """Answer with header lines (each with its end) and a body; `False` if that must go the long way."""
+        ...
+
+
 class Exchange:
     """What is noted about one request while it is answered: for headers, metrics and the log."""
 
-    __slots__ = ("answered_at", "caller", "request_id", "route", "status")
+    __slots__ = ("answered_at", "caller", "line", "request_id", "route", "status")
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, line: Line | None = None) -> None:
         self.request_id = request_id
+        self.line = line
         self.route = "unmatched"
         self.status = 0
         self.caller: str | None = None
@@ -121,6 +139,15 @@ def headers_of(reply: Reply, request_id: str) -> list[Header]:
 async def send_reply(send: Send, exchange: Exchange, reply: Reply, *, head: bool = False) -> None:
     """Send a reply; `head` leaves its body out."""
     exchange.status = reply.status
+    if exchange.line is not None and not head and _is_plain(reply):
+        lines = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b" % (
+            reply.media_type,
+            len(reply.body),
+            exchange.request_id.encode("ascii"),
+            _SEALED_LINES,
+        )
+        if exchange.line.say(reply.status, lines, reply.body):
+            return
     await send(
         {
             "type": "http.response.start",
@@ -129,6 +156,11 @@ async def send_reply(send: Send, exchange: Exchange, reply: Reply, *, head: bool
         },
     )
     await send({"type": "http.response.body", "body": b"" if head else reply.body, "more_body": False})
+
+
+def _is_plain(reply: Reply) -> bool:
+    """Say whether nothing but the body tells this answer from any other."""
+    return reply.page is None and not reply.shared and not reply.headers
 
 
 async def send_stream(

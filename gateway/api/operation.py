@@ -137,7 +137,7 @@ class _Runner:
             caller = await self._caller(context, scope, exchange, headers)
         query_string: bytes = scope["query_string"]
         if operation.untouched:
-            raw = await read_body(receive, headers, self.body_limit, self.budget)
+            raw = await read_body(receive, headers, self.body_limit, self.budget, line=exchange.line)
             try:
                 return await self._act(context, scope, exchange, caller, self.no_query, None, raw, headers)
             finally:
@@ -145,7 +145,7 @@ class _Runner:
         query = self.query.read(query_string) if query_string else self.no_query
         if operation.body is None or self.decoder is None:
             return await self._act(context, scope, exchange, caller, query, None, b"", headers)
-        raw = await read_body(receive, headers, self.body_limit, self.budget)
+        raw = await read_body(receive, headers, self.body_limit, self.budget, line=exchange.line)
         try:
             body = self._body(operation.body, raw, headers, self.decoder)
             return await self._act(context, scope, exchange, caller, query, body, raw, headers)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from gateway.api.exchange import Receive
+from gateway.api.exchange import Line, Receive
 from gateway.errors import MALFORMED, TOO_LARGE, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, Code, Fault, Problem, invalid
 from gateway.model.collect import child, collect_faults
 
@@ -77,6 +77,7 @@ async def read_body(
     limit: int,
     budget: BodyBudget,
     *,
+    line: Line | None = None,
     timeout_s: float = BODY_TIMEOUT_S,
 ) -> bytes:
     """Read the body, refusing as soon as it is known to be larger than `limit` bytes, or late.
@@ -86,19 +87,24 @@ async def read_body(
     declared = headers.get(b"content-length")
     if declared is not None and (not declared.isdigit() or int(declared) > limit):
         raise _too_large(limit)
+    if line is not None and (body := line.take()) is not None:
+        return _weighed(body, limit, budget)
     try:
         async with asyncio.timeout(timeout_s):
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body", False):
-                body = message.get("body", b"")
-                if len(body) > limit:
-                    raise _too_large(limit)
-                if len(body) > BODY_SMALL:
-                    budget.take(len(body))
-                return body
+                return _weighed(message.get("body", b""), limit, budget)
             return await _read_on(receive, message, limit, budget)
     except TimeoutError:
         raise Problem(MALFORMED, f"The body was not complete within {timeout_s} seconds.") from None
+
+
+def _weighed(body: bytes, limit: int, budget: BodyBudget) -> bytes:
+    if len(body) > limit:
+        raise _too_large(limit)
+    if len(body) > BODY_SMALL:
+        budget.take(len(body))
+    return body
 
 
 async def _read_on(receive: Receive, message: Any, limit: int, budget: BodyBudget) -> bytes:

@@ -13,9 +13,9 @@ import resource
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from gateway.api.exchange import headers_of
+from gateway.api.exchange import LINE, Scope, headers_of
 from gateway.api.problems import problem_reply
 from gateway.errors import MALFORMED, TOO_LARGE, UNAVAILABLE, Problem
 
@@ -55,23 +55,55 @@ class House:
 
 
 class _OnePiece:
-    """Where one response is written: its head waits for the body, and both leave in one packet.
+    """One request and its response, each in one piece where they are.
 
-    uvicorn writes them apart, which costs two calls of the system here and two wake-ups there. A body that does not
-    come at once, as that of a stream, is not waited for.
+    It is the API's `Line`: a body that is here already needs no event and no timer, and an answer that is ready no
+    messages. For ASGI's messages it stands where uvicorn writes: the head waits for the body, and both leave in one
+    packet. uvicorn sends them apart, which costs two calls of the system here and two wake-ups there. A body that does
+    not come at once, as that of a stream, is not waited for.
     """
 
-    __slots__ = ("_head", "_loop", "_sent", "_transport")
+    __slots__ = ("_cycle", "_head", "_loop", "_sent", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, cycle: RequestResponseCycle, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._cycle = cycle
         self._transport = transport
         self._loop = loop
         self._head: bytes | None = None
         self._sent = False
 
+    def take(self) -> bytes | None:
+        """Give the body, if all of it is here. Once."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected:
+            return None
+        body = bytes(cycle.body)
+        cycle.body = bytearray()
+        cycle.message_event.clear()
+        cycle.flow.resume_reading()
+        return body
+
+    def say(self, status: int, head: bytes, body: bytes) -> bool:
+        """Answer, as uvicorn does with two messages; `False` where it would wait, or where there is nothing to say."""
+        cycle = self._cycle
+        if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
+            return False
+        cycle.response_started = cycle.response_complete = self._sent = True
+        cycle.waiting_for_100_continue = False
+        standing = [b"%b: %b\r\n" % header for header in cycle.default_headers]
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self._transport.write(b"".join((STATUS_LINE[status], *standing, head, end, body)))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self._transport.close()
+        cycle.on_response()
+        return True
+
     def write(self, data: bytes) -> None:
         """Write a piece, unless it is the head."""
-        if self._sent:
+        if self._sent or not self._cycle.response_started:  # a "100 Continue" comes before the response
             self._transport.write(data)
         elif self._head is None:
             self._head = data
@@ -85,6 +117,10 @@ class _OnePiece:
         if self._head is not None and not self._sent:
             self._sent = True
             self._transport.write(self._head)
+
+    def is_closing(self) -> bool:
+        """Say whether the connection is on its way out."""
+        return self._transport.is_closing()
 
     def close(self) -> None:
         """Close the connection after what was written."""
@@ -163,7 +199,9 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and cycle.transport is self.transport:
-            cycle.transport = cast("asyncio.Transport", _OnePiece(self.transport, self.loop))
+            piece = _OnePiece(cycle, self.transport, self.loop)
+            cycle.transport = cast("asyncio.Transport", piece)
+            cast("Scope", cycle.scope)[LINE] = piece
 
     def on_chunk_header(self) -> None:
         """Count what follows a chunk's size: after the last chunk it is trailers, which nobody else bounds."""

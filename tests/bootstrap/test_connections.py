@@ -1,4 +1,4 @@
-"""How answers leave: head and body in one piece, a stream's head at once."""
+"""How requests come and answers leave: in one piece where they can, a stream's head at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.api.exchange import Receive, Scope, Send
+from gateway.api.exchange import LINE, AsgiApp, Line, Receive, Scope, Send
 from gateway.bootstrap.connections import Connection, House
 from tests.support.serving import served
 
@@ -63,11 +63,31 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "http.response.body", "body": b"ok"})
 
 
-async def asked(requests: bytes, *, ends: bytes) -> tuple[bytes, list[int]]:
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say the body again, by the line alone; by ASGI's messages, and in capitals, where the line cannot."""
+    line: Line = scope[LINE]
+    body = line.take()
+    if body is not None:
+        assert line.say(200, b"content-length: %d\r\n" % len(body), body)
+        assert not line.say(200, b"content-length: 0\r\n", b""), "an answer is said once"
+        assert (await receive())["type"] == "http.disconnect", "there is nothing more to come"
+        return
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body.upper()})
+
+
+async def asked(requests: bytes, *, ends: bytes, app: AsgiApp = answer) -> tuple[bytes, list[int]]:
     """Send requests over one connection and read until `ends`; answers what came, and the sizes of the writes."""
     sizes: list[int] = []
     made: Any = partial(Counted, sizes, house=House(100), request_id=lambda: "req_1")
-    async with served(answer, http=made) as port, asyncio.timeout(10):
+    async with served(app, http=made) as port, asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(requests)
         said = await reader.readuntil(ends)
@@ -110,3 +130,42 @@ async def test_a_streams_pieces_leave_one_by_one():
     said, sizes = await asked(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n", ends=b"0\r\n\r\n")
     assert said.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
     assert len(sizes) == 4
+
+
+def post(body: bytes, more: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%b\r\n%b" % (len(body), more, body)
+
+
+async def test_what_comes_in_one_piece_is_answered_in_one():
+    said, sizes = await asked(post(b"one") + post(b"") + post(b"two"), ends=b"two", app=echo)
+    [_, first, second, third] = said.split(b"HTTP/1.1 200 OK\r\n")
+    assert (first[-3:], second[-4:], third[-3:]) == (b"one", b"\r\n\r\n", b"two")
+    assert b"date: " in first
+    assert b"connection: close" not in said
+    assert len(sizes) == 3
+
+
+@pytest.mark.parametrize("request_", [post(b"one", b"Connection: close\r\n"), post(b"one").replace(b"/1.1", b"/1.0")])
+async def test_a_line_that_is_not_kept_is_closed_after_the_answer(request_):
+    sizes: list[int] = []
+    made: Any = partial(Counted, sizes, house=House(100), request_id=lambda: "req_1")
+    async with served(echo, http=made) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_)
+        said = await reader.read()
+        writer.close()
+    assert said.endswith(b"connection: close\r\n\r\none")
+    assert sizes == [len(said)]
+
+
+async def test_a_body_that_comes_late_or_is_waited_for_goes_the_long_way():
+    made: Any = partial(Counted, [], house=House(100), request_id=lambda: "req_1")
+    async with served(echo, http=made) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post(b"", b"Expect: 100-continue\r\n").replace(b"Length: 0", b"Length: 3"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"two")
+        assert (await reader.readuntil(b"TWO")).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.write(post(b"one"))
+        assert (await reader.readuntil(b"one")).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()

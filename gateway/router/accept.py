@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, assert_never
+from contextvars import Context, copy_context
+from typing import Any, Final, NamedTuple, assert_never
 from uuid import UUID
 
 import msgspec
@@ -29,6 +31,7 @@ from gateway.model.turns import NEVER
 from gateway.router import answers
 from gateway.router.caller import Caller
 from gateway.router.compose import Addressee
+from gateway.router.desk import Desk
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.plan import Ask, Known, Planned, join_of, plan
 from gateway.router.resolve import Reached, Resolved, Resolver, named_users, unknown_users
@@ -68,12 +71,24 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     replayed: bool = False
 
 
-class _Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A resolved request on its way to the store, with the bytes it was read from."""
+class _Call(NamedTuple):
+    """One request, with what was looked up for it."""
 
+    caller: Caller
     request: SendRequest
     key: str | None
     body: bytes
+    """What the caller sent, byte for byte."""
+    people: Mapping[str, UserRow]
+    now: int
+    context: Context
+    """The caller's own: what goes on from here is logged under its request."""
+
+
+class _Asked(NamedTuple):
+    """A resolved request on its way to the store."""
+
+    call: _Call
     resolved: Resolved
 
 
@@ -110,6 +125,7 @@ class Accepting:
         self._has_room = has_room
         self._on_accepted = on_accepted
         self._on_expansion = on_expansion
+        self._desk: Desk[_Call, Answered] = Desk(self._answer_all)
 
     async def send(
         self,
@@ -160,24 +176,20 @@ class Accepting:
     ) -> list[Answered | Problem]:
         now = self._clock()
         results: list[Answered | Problem | None] = [None] * len(items)
-        asked: dict[int, _Asked] = {}
         requests = [item[0] for item in items if not isinstance(item, Problem)]
         people = await self.people_of(requests)
         await self._resolver.prepare(caller.project, *requests)
+        context = copy_context()
+        calls: dict[int, _Call] = {}
         for index, item in enumerate(items):
             if isinstance(item, Problem):
                 results[index] = item
-                continue
-            request, body = item
-            try:
-                resolved = self._resolver.resolve(request, caller.mode, caller.project, people)
-            except Problem as problem:
-                results[index] = problem
             else:
-                asked[index] = _Asked(request=request, key=request.idempotency_key, body=body, resolved=resolved)
-            if index % _BREATH == _BREATH - 1:
-                await asyncio.sleep(0)
-        for index, answered in zip(asked, await self._keep(caller, list(asked.values()), now), strict=True):
+                request, body = item
+                calls[index] = _Call(caller, request, request.idempotency_key, body, people, now, context)
+        for index, answered in zip(calls, await self._answer_all(list(calls.values())), strict=True):
+            if isinstance(answered, Exception) and not isinstance(answered, Problem):
+                raise answered
             results[index] = answered
         return [one for one in results if one is not None]
 
@@ -195,63 +207,83 @@ class Accepting:
                 return _replay(before)
         await self._resolver.prepare(caller.project, request)
         people = await self.people_of([request])
-        resolved = self._resolver.resolve(request, caller.mode, caller.project, people)
-        asked = _Asked(request=request, key=idempotency_key, body=body, resolved=resolved)
-        [answered] = await self._keep(caller, [asked], now)
-        if isinstance(answered, Problem):
-            raise answered
-        return answered
+        return await self._desk.ask(_Call(caller, request, idempotency_key, body, people, now, copy_context()))
 
-    async def _keep(self, caller: Caller, asked: Sequence[_Asked], now: int) -> list[Answered | Problem]:
+    async def _answer_all(self, calls: Sequence[_Call]) -> list[Answered | Exception]:
+        """Resolve, plan and store; each one's answer, or what is wrong with it, in order.
+
+        What fails is the affair of whoever asked for it: it leaves the others alone. Raises only what befalls all.
+        """
+        results: list[Answered | Exception | None] = [None] * len(calls)
+        asked: dict[int, _Asked] = {}
+        for place, call in enumerate(calls):
+            try:
+                resolved = self._resolver.resolve(call.request, call.caller.mode, call.caller.project, call.people)
+            except Exception as fault:  # noqa: BLE001 - a `Problem`, or a bug that only this request meets
+                results[place] = fault
+            else:
+                asked[place] = _Asked(call=call, resolved=resolved)
+            if place % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+        for place, answered in zip(asked, await self._keep(list(asked.values())), strict=True):
+            results[place] = answered
+        return [one for one in results if one is not None]
+
+    async def _keep(self, asked: Sequence[_Asked]) -> list[Answered | Exception]:
         """Plan and store; one result each, in order.
 
         Nobody is asked first who is suppressed: almost nobody is. The store looks it up as it stores, and what
         presumed too much is planned again with what it found.
         """
-        opt_outs = await self._opt_outs([one.resolved for one in asked])
-        results: list[Answered | Problem | None] = [None] * len(asked)
-        known = [Known(opt_outs=opt_outs, choices=one.resolved.choices) for one in asked]
-        left = list(range(len(asked)))
+        results: dict[int, Answered | Exception] = {}
+        known: dict[int, Known] = {}
+        for place, opt_outs in enumerate(await self._opt_outs_of(asked)):
+            if isinstance(opt_outs, Exception):
+                results[place] = opt_outs
+            else:
+                known[place] = Known(opt_outs=opt_outs, choices=asked[place].resolved.choices)
+        left = list(known)
         while left:
-            drafts: list[tuple[Acceptance, bytes]] = []
+            drafts: dict[int, tuple[Acceptance, bytes]] = {}
             for count, place in enumerate(left, 1):
-                drafts.append(self._draft_with_key(caller, asked[place], known[place], now))
+                try:
+                    drafts[place] = self._draft_with_key(asked[place], known[place])
+                except Exception as fault:  # noqa: BLE001 - a bug that only this request meets
+                    results[place] = fault
                 if count % _BREATH == 0:
                     await asyncio.sleep(0)
-            stored = await self._store_all([draft for draft, _ in drafts], checked_at=now)
-            again: list[int] = []
-            for place, (_, answer), result in zip(left, drafts, stored, strict=True):
-                match result:
-                    case Stored():
-                        results[place] = Answered(body=answer)
-                    case Suppressed():
-                        found = {(row.channel, row.address): row for row in result.rows}
-                        both = {**known[place].suppressions, **found}
-                        known[place] = msgspec.structs.replace(known[place], suppressions=both)
-                        again.append(place)
-                    case Gone():
-                        results[place] = unknown_users(asked[place].request, result.users)
-                    case Replayed() | KeyReused():
-                        results[place] = _replay_or_problem(result)
-                    case _:
-                        assert_never(result)
-            left = again
-        fresh = sum(isinstance(one, Answered) and not one.replayed for one in results)
-        self._on_accepted(caller.mode, fresh)
-        return [one for one in results if one is not None]
+            stored = await self._store_all([(asked[place].call, draft) for place, (draft, _) in drafts.items()])
+            left = list[int]()
+            for (place, (_, answer)), result in zip(drafts.items(), stored, strict=True):
+                if isinstance(result, Suppressed):
+                    known[place] = _knowing(known[place], result)
+                    left.append(place)
+                else:
+                    results[place] = _answered(asked[place].call.request, answer, result)
+        self._count(asked, results)
+        return [results[place] for place in range(len(asked))]
 
-    def _draft_with_key(self, caller: Caller, asked: _Asked, known: Known, now: int) -> tuple[Acceptance, bytes]:
-        resolved = asked.resolved
-        planned = plan(resolved.ask, resolved.targets, known, self._rules, now)
-        acceptance, answer = self._draft(caller, asked, planned, known, now)
-        if asked.key is None:
+    def _count(self, asked: Sequence[_Asked], results: Mapping[int, Answered | Exception]) -> None:
+        fresh = Counter(
+            asked[place].call.caller.mode
+            for place, result in results.items()
+            if isinstance(result, Answered) and not result.replayed
+        )
+        for mode, count in fresh.items():
+            self._on_accepted(mode, count)
+
+    def _draft_with_key(self, asked: _Asked, known: Known) -> tuple[Acceptance, bytes]:
+        call, resolved = asked.call, asked.resolved
+        planned = plan(resolved.ask, resolved.targets, known, self._rules, call.now)
+        acceptance, answer = self._draft(asked, planned, known)
+        if call.key is None:
             return acceptance, answer
         remembered = Idempotency(
-            key_id=caller.key_id,
-            key=asked.key,
-            body_hash=_hash(asked.body),
+            key_id=call.caller.key_id,
+            key=call.key,
+            body_hash=_hash(call.body),
             answer=answer,
-            expires_at=now + self._idempotency_ms,
+            expires_at=call.now + self._idempotency_ms,
         )
         return msgspec.structs.replace(acceptance, idempotency=remembered), answer
 
@@ -265,31 +297,46 @@ class Accepting:
         rows = await self._store.suppressions_of(_addressed(resolved))
         return Known(
             suppressions={(row.channel, row.address): row for row in rows},
-            opt_outs=await self._opt_outs([resolved]),
+            opt_outs=await self._opt_outs(resolved),
             choices=resolved.choices,
         )
 
-    async def _opt_outs(self, several: Sequence[Reached]) -> Collection[OptOut]:
-        """Look up who left a category, where it can be left."""
+    async def _opt_outs_of(self, asked: Sequence[_Asked]) -> Sequence[Collection[OptOut] | Exception]:
+        """Look up who left a category, for each where it can be left."""
         wanted = {
-            (channel, key, one.ask.category.name)
-            for one in several
-            if one.ask.category.settings.unsubscribe
-            for channel, key in _addressed(one)
+            place: self._opt_outs(one.resolved)
+            for place, one in enumerate(asked)
+            if one.resolved.ask.category.settings.unsubscribe
         }
+        found: list[Collection[OptOut] | Exception] = [()] * len(asked)
+        if wanted:
+            for place, answer in zip(
+                wanted, await asyncio.gather(*wanted.values(), return_exceptions=True), strict=True
+            ):
+                if isinstance(answer, BaseException) and not isinstance(answer, Exception):
+                    raise answer
+                found[place] = answer
+        return found
+
+    async def _opt_outs(self, resolved: Reached) -> Collection[OptOut]:
+        category = resolved.ask.category
+        if not category.settings.unsubscribe:
+            return ()
+        name = category.name
+        wanted = {(channel, key, name) for channel, key in _addressed(resolved)}
         return await self._store.opted_out(wanted) if wanted else ()
 
-    async def _store_all(self, drafts: Sequence[Acceptance], *, checked_at: int) -> Sequence[AcceptResult]:
-        acceptances = [self._born(draft) for draft in drafts]
+    async def _store_all(self, drafts: Sequence[tuple[_Call, Acceptance]]) -> Sequence[AcceptResult | Exception]:
+        acceptances = [self._born(draft) for _, draft in drafts]
         try:
             results = await self._store.accept_many(acceptances)
         except BaseException:
             for acceptance in acceptances:
                 self._withdraw(acceptance)
             raise
-        for acceptance, result in zip(acceptances, results, strict=True):
+        for (call, _), acceptance, result in zip(drafts, acceptances, results, strict=True):
             if isinstance(result, Stored):
-                self._go_on(acceptance, checked_at)
+                call.context.run(self._go_on, acceptance, call.now)
             else:
                 self._withdraw(acceptance)
         return results
@@ -323,15 +370,8 @@ class Accepting:
             if row.lease is not None:
                 self._dispatcher.withdraw(row.lane)
 
-    def _draft(
-        self,
-        caller: Caller,
-        asked: _Asked,
-        planned: Sequence[Planned],
-        known: Known,
-        now: int,
-    ) -> tuple[Acceptance, bytes]:
-        request, resolved = asked.request, asked.resolved
+    def _draft(self, asked: _Asked, planned: Sequence[Planned], known: Known) -> tuple[Acceptance, bytes]:
+        (caller, request, _, body, _, now, _), resolved = asked.call, asked.resolved
         ask = resolved.ask
         notification_id, *delivery_ids = self._ids.many(now, 1 + len(planned))
         who = [_ENCODE(one) for one in resolved.addressees]
@@ -355,7 +395,7 @@ class Accepting:
             template_key=resolved.template.key,
             template_version=resolved.template.version,
             reference=request.reference,
-            request=_stored(request, asked.body),
+            request=_stored(request, body),
             tags=tuple(dict.fromkeys(request.tags)),
             collapse_key=request.collapse_key,
             created_at=now,
@@ -464,6 +504,29 @@ def _addressed(resolved: Reached) -> Collection[tuple[str, str]]:
     """List the (channel, key) pairs that a suppression could concern, each once."""
     pairs = ((one.channel, one.key) for one in resolved.targets if one.address is not None and not one.simulated)
     return dict.fromkeys(pairs)
+
+
+def _knowing(known: Known, suppressed: Suppressed) -> Known:
+    """Add what the store found."""
+    found = {(row.channel, row.address): row for row in suppressed.rows}
+    return msgspec.structs.replace(known, suppressions={**known.suppressions, **found})
+
+
+def _answered(
+    request: SendRequest, answer: bytes, result: Stored | Gone | Replayed | KeyReused | Exception
+) -> Answered | Exception:
+    """Say what becomes of a request that was drafted with this answer."""
+    match result:
+        case Stored():
+            return Answered(body=answer)
+        case Gone():
+            return unknown_users(request, result.users)
+        case Replayed() | KeyReused():
+            return _replay_or_problem(result)
+        case Exception():
+            return result
+        case _:
+            assert_never(result)
 
 
 def _replay_or_problem(result: Replayed | KeyReused) -> Answered | Problem:

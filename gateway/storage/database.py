@@ -71,6 +71,10 @@ class Database(Protocol):
         """Join the next writing batches with several requests; answers in order, once all are settled."""
         ...
 
+    async def gather_each(self, verb: Verb[Request, Answer], requests: Sequence[Request]) -> list[Answer | Exception]:
+        """As `gather_writes`, but each request has its own fate: its answer, or what made it fail."""
+        ...
+
     async def gather_read(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next reading batch."""
         ...

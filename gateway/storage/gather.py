@@ -59,17 +59,28 @@ class Gather(Generic[Request, Answer]):
         self._begin()
         return await future
 
-    async def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
-        """Wait for the answers to several requests, in order; the first failure is raised once all are settled."""
+    async def ask_each(self, requests: Sequence[Request]) -> list[Answer | Exception]:
+        """Wait for the answers to several requests, in order, or what made each of them fail."""
         loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in requests]
+        futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in requests]
         self._waiting.extend(zip(requests, futures, strict=True))
         self._begin()
-        if len(futures) > 1:
-            await asyncio.wait(futures)
-            for future in futures:
-                future.exception()  # looked at, so that a second failure is not reported as forgotten
-        return [await future for future in futures]
+        answers: list[Answer | Exception] = []
+        for future in futures:
+            try:
+                answers.append(await future)
+            except Exception as fault:  # noqa: BLE001 - an answer like any other
+                answers.append(fault)
+        return answers
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
+        """Wait for the answers to several requests, in order; the first failure is raised once all are settled."""
+        answers: list[Answer] = []
+        for one in await self.ask_each(requests):
+            if isinstance(one, Exception):
+                raise one
+            answers.append(one)
+        return answers
 
     def _begin(self) -> None:
         if self._workers < self._parallel:

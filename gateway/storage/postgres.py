@@ -135,6 +135,10 @@ class PostgresDatabase:
         """Join the next rounds of this kind with several requests."""
         return await self._gather(self._writes, verb, self._on_batch).ask_all(requests)
 
+    async def gather_each(self, verb: Verb[Request, Answer], requests: Sequence[Request]) -> list[Answer | Exception]:
+        """Join the next rounds of this kind with several requests, each with its own fate."""
+        return await self._gather(self._writes, verb, self._on_batch).ask_each(requests)
+
     async def gather_read(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next look of this kind."""
         return await self._gather(self._reads, verb).ask(request)

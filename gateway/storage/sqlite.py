@@ -208,6 +208,10 @@ class SqliteDatabase:
         """Join the next rounds with several requests."""
         return await self._writes.ask_all([_Job(verb, request) for request in requests])
 
+    async def gather_each(self, verb: Verb[Request, Answer], requests: Sequence[Request]) -> list[Answer | Exception]:
+        """Join the next rounds with several requests, each with its own fate."""
+        return await self._writes.ask_each([_Job(verb, request) for request in requests])
+
     async def gather_read(self, verb: Verb[Request, Answer], request: Request) -> Answer:
         """Join the next look."""
         return await self._reads.ask(_Job(verb, request))

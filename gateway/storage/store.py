@@ -203,9 +203,9 @@ class SqlStore(
         """Store a notification, its deliveries and queue rows."""
         return await self._db.gather_write(self._accept, acceptance)
 
-    async def accept_many(self, acceptances: Sequence[Acceptance]) -> Sequence[AcceptResult]:
+    async def accept_many(self, acceptances: Sequence[Acceptance]) -> Sequence[AcceptResult | Exception]:
         """Store several."""
-        return await self._db.gather_writes(self._accept, acceptances) if acceptances else []
+        return await self._db.gather_each(self._accept, acceptances) if acceptances else []
 
     async def recall(self, key_id: UUID, key: str, body_hash: bytes, now: int) -> AcceptResult | None:
         """Look an idempotency key up before planning."""

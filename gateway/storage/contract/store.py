@@ -103,8 +103,11 @@ class Store(
         """
         ...
 
-    async def accept_many(self, acceptances: Sequence[Acceptance]) -> Sequence[AcceptResult]:
-        """Store several, in one transaction where nothing stands against it; one result each, in order."""
+    async def accept_many(self, acceptances: Sequence[Acceptance]) -> Sequence[AcceptResult | Exception]:
+        """Store several, in one transaction where nothing stands against it; each one's result, or its fault, in order.
+
+        It raises nothing: `StoreUnavailable` is among the faults.
+        """
         ...
 
     async def recall(self, key_id: UUID, key: str, body_hash: bytes, now: int) -> AcceptResult | None:

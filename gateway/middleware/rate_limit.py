@@ -112,7 +112,7 @@ class KeyLimiter:
 
     def __init__(self, most: int = _KEYS_MOST) -> None:
         self._most = most
-        self._buckets: OrderedDict[UUID, _Bucket] = OrderedDict()
+        self._buckets: OrderedDict[int, _Bucket] = OrderedDict()
 
     def allow(self, key_id: UUID, rate: Rate, now_ms: int, cost: int = 1) -> Allowance:
         """Take `cost` from the key's bucket, or nothing when that is too much.
@@ -120,7 +120,7 @@ class KeyLimiter:
         A cost beyond a whole bucket passes when the bucket is full, and the key then waits it off: a batch larger than
         the rate is slow, not impossible.
         """
-        bucket = self._bucket(key_id, rate, now_ms)
+        bucket = self._bucket(key_id.int, rate, now_ms)  # a UUID is hashed in Python, each time
         needed = min(cost, rate.count)
         ok = bucket.tokens >= needed
         if ok:
@@ -135,15 +135,15 @@ class KeyLimiter:
             retry_after_s=0 if ok else max(1, math.ceil((needed - bucket.tokens) * per_token_s)),
         )
 
-    def _bucket(self, key_id: UUID, rate: Rate, now_ms: int) -> _Bucket:
+    def _bucket(self, key: int, rate: Rate, now_ms: int) -> _Bucket:
         """Find the key's bucket, filled up to now; a new one is full."""
-        bucket = self._buckets.get(key_id)
+        bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key_id] = _Bucket(rate.count, now_ms)
+            bucket = self._buckets[key] = _Bucket(rate.count, now_ms)
             if len(self._buckets) > self._most:
                 self._buckets.popitem(last=False)
             return bucket
-        self._buckets.move_to_end(key_id)
+        self._buckets.move_to_end(key)
         gained = max(0, now_ms - bucket.at_ms) * rate.count / (rate.per_s * 1000)
         bucket.tokens = min(float(rate.count), bucket.tokens + gained)
         bucket.at_ms = now_ms

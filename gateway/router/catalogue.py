@@ -104,6 +104,8 @@ class Catalogue:
         choices = [
             one.template for one in requests if isinstance(one.template, TemplateChoice) and one.template.version
         ]
+        if not choices:
+            return
         for key in sorted({choice.key for choice in choices if isinstance(choice.version, int)}):
             await self.learn(project, key)
         hashes = {str(choice.version) for choice in choices if isinstance(choice.version, str)}

@@ -86,6 +86,7 @@ class Resolver:
         self._limits = limits
         self._senders = senders
         self._adapters = adapters
+        self._usable = {mode: rules.usable(mode) for mode in Mode}
 
     async def prepare(self, project: str, *requests: SendRequest) -> None:
         """Fetch what `resolve` will need of the templates. Most requests need nothing."""
@@ -194,7 +195,7 @@ class Resolver:
             return tuple(dict.fromkeys(name for name in request.channels if name in self._rules.channels))
         if category is not None and category.channels is not None:
             return category.channels
-        return self._rules.usable(mode)
+        return self._usable[mode]
 
     def _times(self, request: SendRequest, faults: list[Fault]) -> None:
         if request.send_at is None and request.expires_at is None:

@@ -118,8 +118,10 @@ class Bench:
             shutil.rmtree(made, ignore_errors=True)
 
     @contextlib.contextmanager
-    def gateway(self, folder: Path, sink_port: int, *, connections: int | None = None) -> Iterator[Gateway]:
-        """Run a gateway on the database in `folder`."""
+    def gateway(
+        self, folder: Path, sink_port: int, *, connections: int | None = None, arguments: tuple[str, ...] = ()
+    ) -> Iterator[Gateway]:
+        """Run a gateway on the database in `folder`; `arguments` follow `serve`."""
         chosen = connections or self.connections
         options = GatewayOptions(
             sink_port=sink_port,
@@ -127,17 +129,20 @@ class Bench:
             profile=self._profile,
             wall=self._wall,
             variables=self._variables,
+            arguments=arguments,
         )
         with serving(folder, options) as gateway:
             yield gateway
 
     @contextlib.contextmanager
-    def pair(self, name: str, *, connections: int | None = None) -> Iterator[tuple[Path, Sink, Gateway]]:
+    def pair(
+        self, name: str, *, connections: int | None = None, arguments: tuple[str, ...] = ()
+    ) -> Iterator[tuple[Path, Sink, Gateway]]:
         """Run a sink and a gateway on a new database."""
         with (
             self.folder(name) as folder,
             sinking(folder) as sink,
-            self.gateway(folder, sink.port, connections=connections) as gateway,
+            self.gateway(folder, sink.port, connections=connections, arguments=arguments) as gateway,
         ):
             yield folder, sink, gateway
 

@@ -99,9 +99,9 @@ class Child:
         return self.process.returncode
 
     def cpu_s(self) -> float:
-        """Tell the processor time it has used, in user and system mode together."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """Tell the processor time that it and its children have used, in user and system mode together."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+        return sum(_cpu_s(int(pid)) for pid in (self.pid, *children))
 
     def memory_mib(self, what: str = "VmRSS") -> float:
         """Tell its resident memory now (`VmRSS`) or at its highest (`VmHWM`)."""
@@ -109,6 +109,11 @@ class Child:
             if line.startswith(f"{what}:"):
                 return int(line.split()[1]) / 1024
         raise BenchFailed(f"no {what} for process {self.pid}")
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ import uvloop
 
 from tests.bench.arrivals import Latencies, measure
 from tests.bench.bench import FAR, Bench, check, report_of, wait_until_closed
-from tests.bench.load import batches, single
+from tests.bench.load import Report, batches, single
 from tests.bench.processes import KEY, BenchFailed, Gateway
 from tests.bench.table import Row, Target
 
@@ -22,11 +23,20 @@ _BATCH_CONNECTIONS: Final = 4
 
 
 def accepting(bench: Bench) -> list[Row]:
-    """(a) Single requests a second while what they ask for is being delivered."""
+    """(a) Single requests a second while what they ask for is being delivered: by one process, and by one per core."""
     bench.say("(a) the bare endpoint, before")
     before = bench.bare()
-    with bench.pair("accept") as (folder, sink, gateway):
-        bench.say("(a) accepting while delivering")
+    rows: list[Row] = []
+    for processes in (1, 2):
+        row, before = _accepting(bench, processes, before)
+        rows.append(row)
+    return rows
+
+
+def _accepting(bench: Bench, processes: int, before: Sequence[Report]) -> tuple[Row, Sequence[Report]]:
+    """Measure between two looks at the bare endpoint; the second is handed on."""
+    with bench.pair("accept", arguments=("--processes", str(processes))) as (folder, sink, gateway):
+        bench.say(f"(a) accepting while delivering, {processes} process{'es' if processes > 1 else ''}")
         bench.warm_up(folder, gateway, sink)
         cpu = gateway.child.cpu_s()
         with bench.load(folder, gateway.port, "--seconds", str(bench.sizes.load_s)) as load:
@@ -42,37 +52,36 @@ def accepting(bench: Bench) -> list[Row]:
     after = bench.bare()
     bare, read, typed = ((one.per_s + other.per_s) / 2 for one, other in zip(before, after, strict=True))
     fastest = max((*before, *after), key=lambda one: one.per_s)
-    return [
-        Row(
-            name="(a) accept while delivering",
-            measured=report.per_s,
-            baseline=bare,
-            unit="/s",
-            ratio=report.per_s / bare,
-            target=Target(of="ratio", least=0.4),
-            notes=(
-                f"answers: p50 {report.p50_ms:.1f} ms, p99 {report.p99_ms:.1f} ms over 64 connections, fsync on",
-                (
-                    f"delivered within the {report.seconds:.0f} s: {delivered:,} of {report.accepted:,}"
-                    f" ({delivered / max(1, report.accepted):.0%}); the rest took {drained_s:.1f} s more;"
-                    f" missing {report.accepted - arrived:,}"
-                ),
-                (
-                    f"gateway: {cpu / report.seconds:.2f} cores, {cpu / max(1, report.in_window) * 1e6:,.0f} µs"
-                    " of processor time per accepted request, delivering included"
-                ),
-                (
-                    f"bare endpoint: {before[0].per_s:,.0f}/s before, {after[0].per_s:,.0f}/s after;"
-                    f" one that decodes the JSON body: {read:,.0f}/s (ratio {report.per_s / read:.2f});"
-                    f" one that takes it as our type: {typed:,.0f}/s (ratio {report.per_s / typed:.2f})"
-                ),
-                (
-                    f"the load itself used {fastest.cpu_s / fastest.seconds:.0%} of a core at {fastest.per_s:,.0f}/s:"
-                    " it is not what limits"
-                ),
+    row = Row(
+        name="(a) accept while delivering" + (f", {processes} processes" if processes > 1 else ""),
+        measured=report.per_s,
+        baseline=bare,
+        unit="/s",
+        ratio=report.per_s / bare,
+        target=Target(of="ratio", least=0.4),
+        notes=(
+            f"answers: p50 {report.p50_ms:.1f} ms, p99 {report.p99_ms:.1f} ms over 64 connections, fsync on",
+            (
+                f"delivered within the {report.seconds:.0f} s: {delivered:,} of {report.accepted:,}"
+                f" ({delivered / max(1, report.accepted):.0%}); the rest took {drained_s:.1f} s more;"
+                f" missing {report.accepted - arrived:,}"
+            ),
+            (
+                f"gateway: {cpu / report.seconds:.2f} cores, {cpu / max(1, report.in_window) * 1e6:,.0f} µs"
+                " of processor time per accepted request, delivering included"
+            ),
+            (
+                f"bare endpoint, one process: {before[0].per_s:,.0f}/s before, {after[0].per_s:,.0f}/s after;"
+                f" one that decodes the JSON body: {read:,.0f}/s (ratio {report.per_s / read:.2f});"
+                f" one that takes it as our type: {typed:,.0f}/s (ratio {report.per_s / typed:.2f})"
+            ),
+            (
+                f"the load itself used {fastest.cpu_s / fastest.seconds:.0%} of a core at {fastest.per_s:,.0f}/s:"
+                " it is not what limits"
             ),
         ),
-    ]
+    )
+    return row, after
 
 
 def delivering(bench: Bench) -> list[Row]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from gateway.storage.contract import StoreUnavailable
 
@@ -29,7 +29,7 @@ def _weightless(_: object) -> int:
 
 
 class Gather(Generic[Request, Answer]):
-    """Makes batches of what many tasks ask for at once.
+    """Makes batches of what many tasks ask for at once. `before` is waited for before each is made.
 
     A batch that fails because the store is unavailable fails for all of its requests. Any other failure is somebody's
     fault: the batch is halved until only the culprits fail, each with its own exception. `run` must therefore leave
@@ -43,8 +43,10 @@ class Gather(Generic[Request, Answer]):
         most: int = MOST,
         parallel: int = 1,
         weight: Callable[[Request], int] | None = None,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._run = run
+        self._before = before
         self._most = most
         self._parallel = parallel
         self._weight = weight or _weightless
@@ -98,7 +100,13 @@ class Gather(Generic[Request, Answer]):
     async def _work(self) -> None:
         try:
             while self._waiting:
-                await self._answer(self._next())
+                try:
+                    if self._before is not None:
+                        await self._before()
+                except Exception as fault:  # noqa: BLE001 - it belongs to those who wait
+                    _fail(self._next(), fault)
+                else:
+                    await self._answer(self._next())
         finally:
             # In the same step as the last look at the queue: a request that comes later starts a worker of its own.
             self._workers -= 1
@@ -117,15 +125,10 @@ class Gather(Generic[Request, Answer]):
         try:
             answers = await self._run([request for request, _ in batch])
         except StoreUnavailable as gone:
-            for _, future in batch:
-                if not future.done():
-                    # One exception raised in many tasks would share, and grow, one traceback.
-                    future.set_exception(StoreUnavailable(str(gone)))
+            _fail(batch, gone)
         except Exception as fault:  # noqa: BLE001 - whatever it is, it belongs to whoever caused it
             if len(batch) == 1:
-                future = batch[0][1]
-                if not future.done():
-                    future.set_exception(fault)
+                _fail(batch, fault)
                 return
             middle = len(batch) // 2
             await self._answer(batch[:middle])
@@ -134,3 +137,10 @@ class Gather(Generic[Request, Answer]):
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
+
+
+def _fail(batch: Sequence[tuple[Any, asyncio.Future[Any]]], fault: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            # One exception raised in many tasks would share, and grow, one traceback.
+            future.set_exception(StoreUnavailable(str(fault)) if isinstance(fault, StoreUnavailable) else fault)

@@ -161,8 +161,10 @@ class SqliteDatabase:
         self._readers: _Threads | None = None
         self._writing = asyncio.Lock()
         """Held by whoever uses the writer's connection, on whichever thread."""
+        self._begun = False
+        """The next round's transaction has begun."""
         self._away_until = 0.0
-        self._writes: Gather[_Job, Any] = Gather(self._round, weight=_weight_of)
+        self._writes: Gather[_Job, Any] = Gather(self._round, weight=_weight_of, before=self._begin_round)
         self._reads: Gather[_Job, Any] = Gather(self._look, parallel=_READERS)
         self._alone: Verb[Callable[[Connection], Any], Any] = Verb("act", run_alone)
 
@@ -262,20 +264,38 @@ class SqliteDatabase:
     async def _round(self, jobs: list[_Job]) -> list[Any]:
         if self._writer is None:
             raise StoreUnavailable("The store is not open.")
-        async with self._writing:
+        if not self._begun:
+            await self._begin_round()
+        self._begun = False
+        try:
+            [seat] = self._writer.seats
+            if self._is_brief(jobs):
+                with seat.connected() as conn:
+                    answers = self._here(conn, jobs)
+                await self._writer.call(_nothing)  # but commit
+            else:
+                answers = await self._writer.call(lambda conn: _by_verb(conn, jobs))
+        finally:
+            self._writing.release()
+        for verb, size in Counter(job.verb.name for job in jobs).items():
+            self._on_batch(verb, size)
+        return answers
+
+    async def _begin_round(self) -> None:
+        """Begin a transaction when it is this process's turn; whoever comes while it waits joins the round."""
+        if self._writer is None:
+            raise StoreUnavailable("The store is not open.")
+        await self._writing.acquire()
+        try:
             [seat] = self._writer.seats
             if not seat.is_taken:
                 await self._writer.call(_nothing)  # opening the file is the thread's work, too
             with seat.connected() as conn:
                 await self._turn.take(partial(_begin, conn))
-                if self._is_brief(jobs):
-                    answers = self._here(conn, jobs)
-                    await self._writer.call(_nothing)  # but commit
-                else:
-                    answers = await self._writer.call(lambda conn: _by_verb(conn, jobs))
-        for verb, size in Counter(job.verb.name for job in jobs).items():
-            self._on_batch(verb, size)
-        return answers
+        except BaseException:
+            self._writing.release()
+            raise
+        self._begun = True
 
     def _is_brief(self, jobs: Sequence[_Job]) -> bool:
         return (

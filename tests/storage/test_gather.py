@@ -119,3 +119,48 @@ async def test_draining_waits_for_what_was_asked() -> None:
     batches.go.set()
     await gather.drain()
     assert task.done() or await task == 10
+
+
+async def test_whoever_comes_while_a_batch_waits_to_begin_joins_it() -> None:
+    batches = Batches()
+    batches.go.set()
+    turn = asyncio.Event()
+
+    async def wait() -> None:
+        await turn.wait()
+
+    gather: Gather[int, int] = Gather(batches, before=wait)
+    first = asyncio.create_task(gather.ask(1))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(gather.ask(2))
+    await asyncio.sleep(0)
+    assert batches.seen == []
+    turn.set()
+    assert await asyncio.gather(first, second) == [10, 20]
+    assert batches.seen == [[1, 2]]
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailable("locked"), RuntimeError("a bug")])
+async def test_a_batch_that_cannot_begin_fails_and_the_next_is_tried(fault: Exception) -> None:
+    batches = Batches()
+    batches.go.set()
+    faults = [fault]
+
+    async def begin() -> None:
+        if faults:
+            raise faults.pop()
+
+    gather: Gather[int, int] = Gather(batches, before=begin)
+    told = await asyncio.gather(gather.ask(1), gather.ask(2), return_exceptions=True)
+    assert [(type(one), str(one)) for one in told] == [(type(fault), str(fault))] * 2
+    assert await gather.ask(3) == 30
+    assert batches.seen == [[3]]
+
+
+async def test_each_can_have_its_own_fate() -> None:
+    batches = Batches()
+    batches.go.set()
+    gather: Gather[int, int] = Gather(batches)
+    good, bad, other = await gather.ask_each([1, -2, 3])
+    assert (good, other) == (10, 30)
+    assert isinstance(bad, ValueError)

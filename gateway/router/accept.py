@@ -245,13 +245,15 @@ class Accepting:
         left = list(known)
         while left:
             drafts: dict[int, tuple[Acceptance, bytes]] = {}
-            for count, place in enumerate(left, 1):
-                try:
-                    drafts[place] = self._draft_with_key(asked[place], known[place])
-                except Exception as fault:  # noqa: BLE001 - a bug that only this request meets
-                    results[place] = fault
-                if count % _BREATH == 0:
+            for start in range(0, len(left), _BREATH):
+                if start:
                     await asyncio.sleep(0)
+                some = {place: asked[place] for place in left[start : start + _BREATH]}
+                for place, draft in self._draft_all(some, known).items():
+                    if isinstance(draft, Exception):
+                        results[place] = draft
+                    else:
+                        drafts[place] = draft
             stored = await self._store_all([(asked[place].call, draft) for place, (draft, _) in drafts.items()])
             left = list[int]()
             for (place, (_, answer)), result in zip(drafts.items(), stored, strict=True):
@@ -272,10 +274,32 @@ class Accepting:
         for mode, count in fresh.items():
             self._on_accepted(mode, count)
 
-    def _draft_with_key(self, asked: _Asked, known: Known) -> tuple[Acceptance, bytes]:
-        call, resolved = asked.call, asked.resolved
-        planned = plan(resolved.ask, resolved.targets, known, self._rules, call.now)
-        acceptance, answer = self._draft(asked, planned, known)
+    def _draft_all(
+        self, asked: Mapping[int, _Asked], known: Mapping[int, Known]
+    ) -> Mapping[int, tuple[Acceptance, bytes] | Exception]:
+        """Plan each and write down what is to be stored and answered; or what went wrong, which only it meets."""
+        planned: dict[int, list[Planned]] = {}
+        drafts: dict[int, tuple[Acceptance, bytes] | Exception] = {}
+        for place, (call, resolved) in asked.items():
+            try:
+                planned[place] = plan(resolved.ask, resolved.targets, known[place], self._rules, call.now)
+            except Exception as fault:  # noqa: BLE001 - a bug
+                drafts[place] = fault
+        now = max(one.call.now for one in asked.values())
+        new_ids = iter(self._ids.many(now, len(planned) + sum(map(len, planned.values()))))
+        for place, several in planned.items():
+            own_ids = [next(new_ids) for _ in range(1 + len(several))]
+            try:
+                drafts[place] = self._draft_with_key(asked[place], several, known[place], own_ids)
+            except Exception as fault:  # noqa: BLE001 - a bug
+                drafts[place] = fault
+        return drafts
+
+    def _draft_with_key(
+        self, asked: _Asked, planned: Sequence[Planned], known: Known, new_ids: Sequence[UUID]
+    ) -> tuple[Acceptance, bytes]:
+        call = asked.call
+        acceptance, answer = self._draft(asked, planned, known, new_ids)
         if call.key is None:
             return acceptance, answer
         remembered = Idempotency(
@@ -370,10 +394,12 @@ class Accepting:
             if row.lease is not None:
                 self._dispatcher.withdraw(row.lane)
 
-    def _draft(self, asked: _Asked, planned: Sequence[Planned], known: Known) -> tuple[Acceptance, bytes]:
+    def _draft(
+        self, asked: _Asked, planned: Sequence[Planned], known: Known, new_ids: Sequence[UUID]
+    ) -> tuple[Acceptance, bytes]:
         (caller, request, _, body, _, now, _), resolved = asked.call, asked.resolved
         ask = resolved.ask
-        notification_id, *delivery_ids = self._ids.many(now, 1 + len(planned))
+        notification_id, *delivery_ids = new_ids
         who = [_ENCODE(one) for one in resolved.addressees]
         rows = tuple(
             delivery_row(
@@ -446,7 +472,7 @@ class Accepting:
                 deliveries=[
                     answers.planned(
                         row,
-                        notification.id,
+                        id_,
                         created_at,
                         _recipient(resolved.addressees[row.position], hide=not read),
                         address=row.address if read else answers.masked(row.address),

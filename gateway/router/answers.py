@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
-from uuid import UUID
 
 import msgspec
 
@@ -148,16 +147,16 @@ def masked(address: str | None) -> str | None:
 
 def planned(
     row: DeliveryRow,
-    notification_id: UUID,
+    notification_id: str,
     created_at: str,
     recipient: dict[str, Any],
     *,
     address: str | None,
 ) -> DeliveryAnswer:
-    """Show a delivery as it was just planned."""
+    """Show a delivery as it was just planned; ids and times that it shares with others come written already."""
     return DeliveryAnswer(
         id=ids.show(ids.DELIVERY, row.id),
-        notification_id=ids.show(ids.NOTIFICATION, notification_id),
+        notification_id=notification_id,
         channel=row.channel,
         address=address,
         recipient=recipient,

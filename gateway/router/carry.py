@@ -108,8 +108,10 @@ def _text(
     renderer: Renderer,
 ) -> Iterator[Fault]:
     limits = [one.limits.text_chars for one in serving]
+    if None in limits or not limits:
+        return
     longest = _longest(content) + _ROOM
-    if not limits or any(most is None or longest <= most for most in limits):
+    if any(most is None or longest <= most for most in limits):
         return
     message = _shown(content, target, options, renderer)
     if message is None or not all(_is_too_long(one, message) for one in serving):

@@ -7,12 +7,10 @@ answer follows the commit, and a delivery that was born leased goes straight on.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextvars import Context, copy_context
-from typing import Any, Final, NamedTuple, assert_never
-from uuid import UUID
+from contextvars import copy_context
+from typing import Final, assert_never
 
 import msgspec
 
@@ -23,31 +21,24 @@ from gateway.errors import (
     Fault,
     Problem,
 )
-from gateway.model import ids
 from gateway.model.ids import IdSource
 from gateway.model.requests import BatchItem, SendRequest
-from gateway.model.states import FINAL, Mode, NotificationStatus, Priority, Scope, Status, lane_of
+from gateway.model.states import FINAL, Mode, Status
 from gateway.model.turns import NEVER
-from gateway.router import answers
 from gateway.router.caller import Caller
-from gateway.router.compose import Addressee
 from gateway.router.desk import Desk
 from gateway.router.dispatch import Callers, Dispatcher
-from gateway.router.plan import Ask, Known, Planned, join_of, plan
-from gateway.router.resolve import Reached, Resolved, Resolver, named_users, unknown_users
+from gateway.router.drafting import Asked, Call, Draft, Drafting, addressed, hash_of
+from gateway.router.plan import Known
+from gateway.router.resolve import Reached, Resolver, named_users, unknown_users
 from gateway.router.rules import Rules
 from gateway.storage.contract import (
     Acceptance,
     AcceptResult,
-    AttachmentRow,
     Claimed,
     DeliveryRow,
-    Expansion,
     Gone,
-    Idempotency,
-    Joining,
     KeyReused,
-    NotificationRow,
     OptOut,
     Replayed,
     Store,
@@ -69,27 +60,6 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
     body: bytes
     replayed: bool = False
-
-
-class _Call(NamedTuple):
-    """One request, with what was looked up for it."""
-
-    caller: Caller
-    request: SendRequest
-    key: str | None
-    body: bytes
-    """What the caller sent, byte for byte."""
-    people: Mapping[str, UserRow]
-    now: int
-    context: Context
-    """The caller's own: what goes on from here is logged under its request."""
-
-
-class _Asked(NamedTuple):
-    """A resolved request on its way to the store."""
-
-    call: _Call
-    resolved: Resolved
 
 
 class Accepting:
@@ -114,18 +84,17 @@ class Accepting:
     ) -> None:
         self._store = store
         self._resolver = resolver
-        self._rules = rules
         self._dispatcher = dispatcher
         self._clock = clock
-        self._ids = id_source
-        self._url = public_url.rstrip("/")
-        self._idempotency_ms = idempotency_ms
         self._callers = callers
         self._pending_most = pending_most
         self._has_room = has_room
         self._on_accepted = on_accepted
         self._on_expansion = on_expansion
-        self._desk: Desk[_Call, Answered] = Desk(self._answer_all)
+        self._drafting = Drafting(
+            rules=rules, id_source=id_source, public_url=public_url, idempotency_ms=idempotency_ms
+        )
+        self._desk: Desk[Call, Answered] = Desk(self._answer_all)
 
     async def send(
         self,
@@ -180,13 +149,13 @@ class Accepting:
         people = await self.people_of(requests)
         await self._resolver.prepare(caller.project, *requests)
         context = copy_context()
-        calls: dict[int, _Call] = {}
+        calls: dict[int, Call] = {}
         for index, item in enumerate(items):
             if isinstance(item, Problem):
                 results[index] = item
             else:
                 request, body = item
-                calls[index] = _Call(caller, request, request.idempotency_key, body, people, now, context)
+                calls[index] = Call(caller, request, request.idempotency_key, body, people, now, context)
         for index, answered in zip(calls, await self._answer_all(list(calls.values())), strict=True):
             if isinstance(answered, Exception) and not isinstance(answered, Problem):
                 raise answered
@@ -202,34 +171,34 @@ class Accepting:
     ) -> Answered:
         now = self._clock()
         if idempotency_key is not None:
-            before = await self._store.recall(caller.key_id, idempotency_key, _hash(body), now)
+            before = await self._store.recall(caller.key_id, idempotency_key, hash_of(body), now)
             if isinstance(before, (Replayed, KeyReused)):
                 return _replay(before)
         await self._resolver.prepare(caller.project, request)
         people = await self.people_of([request])
-        return await self._desk.ask(_Call(caller, request, idempotency_key, body, people, now, copy_context()))
+        return await self._desk.ask(Call(caller, request, idempotency_key, body, people, now, copy_context()))
 
-    async def _answer_all(self, calls: Sequence[_Call]) -> list[Answered | Exception]:
+    async def _answer_all(self, calls: Sequence[Call]) -> list[Answered | Exception]:
         """Resolve, plan and store; each one's answer, or what is wrong with it, in order.
 
         What fails is the affair of whoever asked for it: it leaves the others alone. Raises only what befalls all.
         """
         results: list[Answered | Exception | None] = [None] * len(calls)
-        asked: dict[int, _Asked] = {}
+        asked: dict[int, Asked] = {}
         for place, call in enumerate(calls):
             try:
                 resolved = self._resolver.resolve(call.request, call.caller.mode, call.caller.project, call.people)
             except Exception as fault:  # noqa: BLE001 - a `Problem`, or a bug that only this request meets
                 results[place] = fault
             else:
-                asked[place] = _Asked(call=call, resolved=resolved)
+                asked[place] = Asked(call=call, resolved=resolved)
             if place % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
         for place, answered in zip(asked, await self._keep(list(asked.values())), strict=True):
             results[place] = answered
         return [one for one in results if one is not None]
 
-    async def _keep(self, asked: Sequence[_Asked]) -> list[Answered | Exception]:
+    async def _keep(self, asked: Sequence[Asked]) -> list[Answered | Exception]:
         """Plan and store; one result each, in order.
 
         Nobody is asked first who is suppressed: almost nobody is. The store looks it up as it stores, and what
@@ -244,12 +213,12 @@ class Accepting:
                 known[place] = Known(opt_outs=opt_outs, choices=asked[place].resolved.choices)
         left = list(known)
         while left:
-            drafts: dict[int, tuple[Acceptance, bytes]] = {}
+            drafts: dict[int, Draft] = {}
             for start in range(0, len(left), _BREATH):
                 if start:
                     await asyncio.sleep(0)
                 some = {place: asked[place] for place in left[start : start + _BREATH]}
-                for place, draft in self._draft_all(some, known).items():
+                for place, draft in self._drafting.draft_all(some, known).items():
                     if isinstance(draft, Exception):
                         results[place] = draft
                     else:
@@ -265,7 +234,7 @@ class Accepting:
         self._count(asked, results)
         return [results[place] for place in range(len(asked))]
 
-    def _count(self, asked: Sequence[_Asked], results: Mapping[int, Answered | Exception]) -> None:
+    def _count(self, asked: Sequence[Asked], results: Mapping[int, Answered | Exception]) -> None:
         fresh = Counter(
             asked[place].call.caller.mode
             for place, result in results.items()
@@ -274,43 +243,6 @@ class Accepting:
         for mode, count in fresh.items():
             self._on_accepted(mode, count)
 
-    def _draft_all(
-        self, asked: Mapping[int, _Asked], known: Mapping[int, Known]
-    ) -> Mapping[int, tuple[Acceptance, bytes] | Exception]:
-        """Plan each and write down what is to be stored and answered; or what went wrong, which only it meets."""
-        planned: dict[int, list[Planned]] = {}
-        drafts: dict[int, tuple[Acceptance, bytes] | Exception] = {}
-        for place, (call, resolved) in asked.items():
-            try:
-                planned[place] = plan(resolved.ask, resolved.targets, known[place], self._rules, call.now)
-            except Exception as fault:  # noqa: BLE001 - a bug
-                drafts[place] = fault
-        now = max(one.call.now for one in asked.values())
-        new_ids = iter(self._ids.many(now, len(planned) + sum(map(len, planned.values()))))
-        for place, several in planned.items():
-            own_ids = [next(new_ids) for _ in range(1 + len(several))]
-            try:
-                drafts[place] = self._draft_with_key(asked[place], several, known[place], own_ids)
-            except Exception as fault:  # noqa: BLE001 - a bug
-                drafts[place] = fault
-        return drafts
-
-    def _draft_with_key(
-        self, asked: _Asked, planned: Sequence[Planned], known: Known, new_ids: Sequence[UUID]
-    ) -> tuple[Acceptance, bytes]:
-        call = asked.call
-        acceptance, answer = self._draft(asked, planned, known, new_ids)
-        if call.key is None:
-            return acceptance, answer
-        remembered = Idempotency(
-            key_id=call.caller.key_id,
-            key=call.key,
-            body_hash=_hash(call.body),
-            answer=answer,
-            expires_at=call.now + self._idempotency_ms,
-        )
-        return msgspec.structs.replace(acceptance, idempotency=remembered), answer
-
     async def people_of(self, requests: Sequence[SendRequest]) -> Mapping[str, UserRow]:
         """Look up all stored users whom these requests name, in one call; none are named: no call."""
         wanted = named_users(requests)
@@ -318,14 +250,14 @@ class Accepting:
 
     async def known(self, resolved: Reached) -> Known:
         """Look up what is known of the addressed, for `explain` and topics; choices came with the users."""
-        rows = await self._store.suppressions_of(_addressed(resolved))
+        rows = await self._store.suppressions_of(addressed(resolved))
         return Known(
             suppressions={(row.channel, row.address): row for row in rows},
             opt_outs=await self._opt_outs(resolved),
             choices=resolved.choices,
         )
 
-    async def _opt_outs_of(self, asked: Sequence[_Asked]) -> Sequence[Collection[OptOut] | Exception]:
+    async def _opt_outs_of(self, asked: Sequence[Asked]) -> Sequence[Collection[OptOut] | Exception]:
         """Look up who left a category, for each where it can be left."""
         wanted = {
             place: self._opt_outs(one.resolved)
@@ -347,10 +279,10 @@ class Accepting:
         if not category.settings.unsubscribe:
             return ()
         name = category.name
-        wanted = {(channel, key, name) for channel, key in _addressed(resolved)}
+        wanted = {(channel, key, name) for channel, key in addressed(resolved)}
         return await self._store.opted_out(wanted) if wanted else ()
 
-    async def _store_all(self, drafts: Sequence[tuple[_Call, Acceptance]]) -> Sequence[AcceptResult | Exception]:
+    async def _store_all(self, drafts: Sequence[tuple[Call, Acceptance]]) -> Sequence[AcceptResult | Exception]:
         acceptances = [self._born(draft) for _, draft in drafts]
         try:
             results = await self._store.accept_many(acceptances)
@@ -393,143 +325,6 @@ class Accepting:
         for row in acceptance.deliveries:
             if row.lease is not None:
                 self._dispatcher.withdraw(row.lane)
-
-    def _draft(
-        self, asked: _Asked, planned: Sequence[Planned], known: Known, new_ids: Sequence[UUID]
-    ) -> tuple[Acceptance, bytes]:
-        (caller, request, _, body, _, now, _), resolved = asked.call, asked.resolved
-        ask = resolved.ask
-        notification_id, *delivery_ids = new_ids
-        who = [_ENCODE(one) for one in resolved.addressees]
-        rows = tuple(
-            delivery_row(
-                id_,
-                one,
-                ask,
-                position=one.target.position,
-                who=who[one.target.position],
-                join=join_of(one, ask, caller.project, caller.mode),
-            )
-            for id_, one in zip(delivery_ids, planned, strict=True)
-        )
-        notification = NotificationRow(
-            id=notification_id,
-            project=caller.project,
-            mode=caller.mode,
-            category=ask.category.name,
-            priority=ask.priority.value,
-            template_key=resolved.template.key,
-            template_version=resolved.template.version,
-            reference=request.reference,
-            request=_stored(request, body),
-            tags=tuple(dict.fromkeys(request.tags)),
-            collapse_key=request.collapse_key,
-            created_at=now,
-            send_at=ask.send_at,
-            expires_at=ask.expires_at,
-        )
-        acceptance = Acceptance(
-            notification=notification,
-            deliveries=rows,
-            attachments=tuple(
-                AttachmentRow(
-                    filename=one.filename,
-                    content_type=one.content_type,
-                    content_id=one.content_id,
-                    content=one.content,
-                )
-                for one in request.attachments
-            ),
-            presumed_clear=tuple(pair for pair in _addressed(resolved) if pair not in known.suppressions),
-            expansion=_expansion(resolved, now),
-        )
-        return acceptance, self._answer(caller, resolved, notification, rows)
-
-    def _answer(
-        self,
-        caller: Caller,
-        resolved: Resolved,
-        notification: NotificationRow,
-        rows: tuple[DeliveryRow, ...],
-    ) -> bytes:
-        open_ = bool(resolved.topics) or any(not row.final for row in rows)
-        scheduled = notification.send_at is not None and notification.send_at > notification.created_at
-        if not open_:
-            status = NotificationStatus.COMPLETED
-        else:
-            status = NotificationStatus.SCHEDULED if scheduled else NotificationStatus.PROCESSING
-        created_at = answers.utc(notification.created_at)
-        read = caller.may(Scope.READ)
-        id_ = ids.show(ids.NOTIFICATION, notification.id)
-        return _ENCODE(
-            answers.NotificationAnswer(
-                id=id_,
-                status=status,
-                mode=notification.mode,
-                created_at=created_at,
-                reference=notification.reference,
-                status_url=f"{self._url}/v1/notifications/{id_}",
-                deliveries=[
-                    answers.planned(
-                        row,
-                        id_,
-                        created_at,
-                        _recipient(resolved.addressees[row.position], hide=not read),
-                        address=row.address if read else answers.masked(row.address),
-                    )
-                    for row in rows
-                ],
-                expanding=True if resolved.topics else msgspec.UNSET,
-            ),
-        )
-
-
-def delivery_row(
-    id_: UUID, planned: Planned, ask: Ask, *, position: int, who: bytes, join: Joining | None
-) -> DeliveryRow:
-    """Make what is stored of a planned target; `who` is its addressee as JSON, `join` the digest it waits in."""
-    target = planned.target
-    return DeliveryRow(
-        id=id_,
-        channel=target.channel,
-        lane=lane_of(target.channel, ask.priority),
-        position=position,
-        address=target.address,
-        user_id=target.user_id,
-        address_id=target.address_id,
-        recipient=who,
-        status=planned.status,
-        reason=planned.reason,
-        detail=planned.detail,
-        final=planned.status in FINAL,
-        due_at=planned.due_at,
-        deadline_at=planned.deadline_at,
-        on_unknown=planned.on_unknown,
-        turn=planned.turn,
-        join=join,
-    )
-
-
-def _expansion(resolved: Resolved, now: int) -> Expansion | None:
-    """Note the topics: their subscribers are those of the moment when it may be sent."""
-    if not resolved.topics:
-        return None
-    return Expansion(
-        topics=resolved.topics,
-        position=len(resolved.addressees),
-        rank=list(Priority).index(resolved.ask.priority),
-        due_at=max(now, resolved.ask.send_at or 0),
-    )
-
-
-def _hash(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()
-
-
-def _addressed(resolved: Reached) -> Collection[tuple[str, str]]:
-    """List the (channel, key) pairs that a suppression could concern, each once."""
-    pairs = ((one.channel, one.key) for one in resolved.targets if one.address is not None and not one.simulated)
-    return dict.fromkeys(pairs)
 
 
 def _knowing(known: Known, suppressed: Suppressed) -> Known:
@@ -575,13 +370,6 @@ def _replay(result: Replayed | KeyReused) -> Answered:
             )
 
 
-def _stored(request: SendRequest, body: bytes) -> bytes:
-    """Choose what is kept: the caller's own bytes, unless they carry files, which have a table of their own."""
-    if not request.attachments:
-        return body
-    return _ENCODE(msgspec.structs.replace(request, attachments=[]))
-
-
 def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
     """Make of what was just stored what a claim would have read back."""
     notification = acceptance.notification
@@ -616,10 +404,3 @@ def _claim(acceptance: Acceptance, row: DeliveryRow) -> Claimed:
         step=None if row.turn is None else row.turn.step,
         strategy=None if row.turn is None else row.turn.strategy,
     )
-
-
-def _recipient(one: Addressee, *, hide: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {"user": one.user, "locale": one.locale, "timezone": one.timezone}
-    if not hide:
-        shown |= {"name": one.name, "data": one.data}
-    return {key: value for key, value in shown.items() if value is not None}

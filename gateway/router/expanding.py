@@ -23,8 +23,9 @@ from gateway.model.ids import IdSource
 from gateway.model.requests import Recipient, SendRequest
 from gateway.model.states import Priority, Strategy
 from gateway.model.turns import NEVER
-from gateway.router.accept import Accepting, delivery_row
+from gateway.router.accept import Accepting
 from gateway.router.dispatch import MANY_CALLERS, Callers, Dispatcher
+from gateway.router.drafting import delivery_row
 from gateway.router.plan import Ask, expiry, join_of, plan
 from gateway.router.resolve import Reached, Resolver
 from gateway.router.rules import DEFAULT_CATEGORY, Rules

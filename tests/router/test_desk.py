@@ -96,12 +96,12 @@ def request_to(address: str) -> tuple[SendRequest, bytes]:
     return msgspec.json.decode(raw, type=SendRequest), raw
 
 
-@pytest.mark.parametrize("step", ["_resolver.resolve", "_draft"])
+@pytest.mark.parametrize("step", ["_resolver.resolve", "_drafting._draft", "_drafting._answer"])
 async def test_a_bug_that_one_request_meets_spares_those_beside_it(tmp_path, monkeypatch, step):
     one = Scripted()
     async with house(tmp_path, one) as place, dispatching(place):
-        *path, name = step.split(".")
-        owner = place.accepting if not path else place.accepting._resolver
+        part, name = step.split(".")
+        owner = getattr(place.accepting, part)
         real = getattr(owner, name)
 
         def poisoned(*given):

@@ -3,9 +3,10 @@
 Owns the file, its settings and its threads. All kinds of writes share one writer and one transaction per round, so
 that a round costs one fsync whatever is in it. `synchronous=FULL` with a write-ahead log: a commit is on disk.
 
-The statements of a short round run on the event loop, and only its commit on the writer's thread. A thread that runs
-them asks for the interpreter after each, while the loop has work of its own, and both spend more on passing it to and
-fro than the statements take: a round of accepting cost four times what it does alone.
+The statements of a short round run on the event loop, and only its commit on the writer's thread; a short look runs
+there as a whole. A thread that runs them asks for the interpreter after each, while the loop has work of its own, and
+both spend more on passing it to and fro than the statements take: a round of accepting cost four times what it does
+alone.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ Done = TypeVar("Done")
 _READERS: Final = 2
 """Threads that read: enough that a long listing does not hold a look-up, few enough that memory stays small."""
 
-_WRITER_CACHE_KIB: Final = 24 * 1024
-_READER_CACHE_KIB: Final = 4 * 1024
+_WRITER_CACHE_KIB: Final = 8 * 1024
+_READER_CACHE_KIB: Final = 2 * 1024
 _CHECKED_BYTES: Final = 32 * 1024 * 1024
 """Files up to this size are checked page by page when opened (about a tenth of a second)."""
 
@@ -72,6 +73,11 @@ class _Seat:
     def is_taken(self) -> bool:
         """Say whether there is a connection."""
         return self._conn is not None
+
+    def sit(self) -> None:
+        """Connect now."""
+        with self.connected():
+            pass
 
     @contextlib.contextmanager
     def connected(self) -> Generator[Connection]:
@@ -159,6 +165,8 @@ class SqliteDatabase:
         self._engines: list[Engine] = []
         self._writer: _Threads | None = None
         self._readers: _Threads | None = None
+        self._near: _Seat | None = None
+        """The loop's own connection, for short looks; if it is lost, the threads look."""
         self._writing = asyncio.Lock()
         """Held by whoever uses the writer's connection, on whichever thread."""
         self._begun = False
@@ -176,6 +184,8 @@ class SqliteDatabase:
         reading = self._connector(_READER_CACHE_KIB)
         self._writer = _Threads("store-writer", 1, writing)
         self._readers = _Threads("store-reader", _READERS, reading)
+        self._near = _Seat(reading)
+        await asyncio.to_thread(self._near.sit)
 
     async def close(self) -> None:
         """Finish what is being written, fold the log into the file and let go of it."""
@@ -184,7 +194,9 @@ class SqliteDatabase:
         for threads in (self._readers, self._writer):
             if threads is not None:
                 await asyncio.to_thread(threads.stop)
-        self._writer = self._readers = None
+        if self._near is not None:
+            self._near.leave()
+        self._writer = self._readers = self._near = None
         for engine in self._engines:
             engine.dispose()
         self._engines.clear()
@@ -306,7 +318,7 @@ class SqliteDatabase:
         )
 
     def _here(self, conn: Connection, jobs: Sequence[_Job]) -> list[Any]:
-        """Run the statements of a transaction that has begun on the loop itself."""
+        """Run a transaction's statements on the loop itself."""
         began = time.monotonic()
         try:
             return _by_verb(conn, jobs)
@@ -319,7 +331,13 @@ class SqliteDatabase:
                 self._away_until = ended + _AWAY_S
 
     async def _look(self, jobs: list[_Job]) -> list[Any]:
-        return await self.read(lambda conn: _by_verb(conn, jobs))
+        near = self._near
+        if near is None or not near.is_taken or not self._is_brief(jobs):
+            return await self.read(lambda conn: _by_verb(conn, jobs))
+        with near.connected() as conn:
+            answers = self._here(conn, jobs)
+            conn.commit()
+        return answers
 
     def _connector(
         self, cache_kib: int, *, writes: bool = False, patience_ms: int | None = None

@@ -26,6 +26,16 @@ def _put(conn: Connection, values: Sequence[str]) -> list[bool]:
     return [threading.current_thread() is threading.main_thread()] * len(values)
 
 
+def _see(conn: Connection, values: Sequence[str]) -> list[tuple[int, bool]]:
+    """Count each value; answers whether that was done on the event loop, too."""
+    here = threading.current_thread() is threading.main_thread()
+    sql = "SELECT count(*) FROM rounds WHERE value = ?"
+    if "bad" in values:
+        raise ValueError(values)
+    return [(conn.exec_driver_sql(sql, (value,)).scalar_one(), here) for value in values]
+
+
+SEE: Verb[str, tuple[int, bool]] = Verb("see", _see)
 PUT: Verb[str, bool] = Verb("put", _put, weight=len)
 
 
@@ -98,3 +108,21 @@ async def test_a_database_that_fails_on_the_loop_is_unavailable_and_used_again_w
         conn.connection.driver_connection.execute("PRAGMA query_only=0")
     assert await database.gather_write(PUT, "c")
     assert await stored(database) == ["a", "c"]
+
+
+async def test_a_short_look_runs_on_the_loop_and_sees_what_was_committed(database: SqliteDatabase) -> None:
+    for count in (1, 2):
+        await database.gather_write(PUT, "a")
+        assert await database.gather_read(SEE, "a") == (count, True)
+
+
+async def test_a_long_look_runs_on_a_thread(database: SqliteDatabase) -> None:
+    looks = [database.gather_read(SEE, "a") for _ in range(sqlite._BRIEF_JOBS + 1)]
+    assert set(await asyncio.gather(*looks)) == {(0, False)}
+
+
+async def test_a_look_that_fails_ends_its_transaction(database: SqliteDatabase) -> None:
+    with pytest.raises(ValueError, match="bad"):
+        await database.gather_read(SEE, "bad")
+    await database.gather_write(PUT, "a")
+    assert await database.gather_read(SEE, "a") == (1, True), "not the state of before"

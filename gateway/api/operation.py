@@ -53,6 +53,7 @@ Act = Callable[[ApiContext, Call[Any, Any]], Awaitable[Reply | Stream]]
 EXCHANGE: Final = "gateway.exchange"
 """The key under which the edge leaves the `Exchange` in the ASGI scope."""
 _STORE_RETRY_S: Final = 2
+_NO_PARAMETERS: Final[Mapping[str, str]] = {}
 _NOBODY: Final = Caller(
     key_id=UUID(int=0),
     name="nobody",
@@ -302,6 +303,8 @@ def _path_parameters(scope: Scope) -> Mapping[str, str]:
 
     The edge routes by the raw path, so that each of the others is one segment, whatever is escaped in it.
     """
+    if not scope["path_params"]:
+        return _NO_PARAMETERS
     found: Mapping[str, str] = {
         name: unquote(value) if "%" in value else value for name, value in scope["path_params"].items()
     }

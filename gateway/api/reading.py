@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from gateway.api.exchange import Line, Receive
+from gateway.api.exchange import JSON_TYPE, Line, Receive
 from gateway.errors import MALFORMED, TOO_LARGE, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, Code, Fault, Problem, invalid
 from gateway.model.collect import child, collect_faults
 
@@ -137,10 +137,11 @@ def _too_large(limit: int) -> Problem:
 
 def check_media_type(headers: Mapping[bytes, bytes]) -> None:
     """Refuse what is said not to be plain JSON. Compressed bodies are never unpacked, so none can be a bomb."""
-    media_type = headers.get(b"content-type")
-    if media_type is not None and _JSON_TYPE.fullmatch(media_type) is None:
+    media_type = headers.get(b"content-type", JSON_TYPE)
+    if media_type != JSON_TYPE and _JSON_TYPE.fullmatch(media_type) is None:
         raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send the body as application/json in UTF-8.")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
         raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send the body without a content encoding.")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -43,6 +43,13 @@ class House:
         self.resting: dict[Connection, None] = {}
         """Those without a request under way, the longest at rest first."""
         self.count = 0
+        self._standing: tuple[object, bytes] = (None, b"")
+
+    def standing(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Write the lines that uvicorn puts into every answer; it makes the list anew each second."""
+        if self._standing[0] is not headers:
+            self._standing = (headers, b"".join(b"%b: %b\r\n" % header for header in headers))
+        return self._standing[1]
 
     def make_room(self) -> bool:
         """Close whoever has asked for nothing the longest, if the house is full; say whether there is room."""
@@ -63,12 +70,13 @@ class _OnePiece:
     not come at once, as that of a stream, is not waited for.
     """
 
-    __slots__ = ("_cycle", "_head", "_loop", "_sent", "_transport")
+    __slots__ = ("_cycle", "_head", "_house", "_loop", "_sent", "_transport")
 
     def __init__(
-        self, cycle: RequestResponseCycle, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop
+        self, cycle: RequestResponseCycle, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, house: House
     ) -> None:
         self._cycle = cycle
+        self._house = house
         self._transport = transport
         self._loop = loop
         self._head: bytes | None = None
@@ -92,9 +100,9 @@ class _OnePiece:
             return False
         cycle.response_started = cycle.response_complete = self._sent = True
         cycle.waiting_for_100_continue = False
-        standing = [b"%b: %b\r\n" % header for header in cycle.default_headers]
+        standing = self._house.standing(cycle.default_headers)
         end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-        self._transport.write(b"".join((STATUS_LINE[status], *standing, head, end, body)))
+        self._transport.write(b"".join((STATUS_LINE[status], standing, head, end, body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
             self._transport.close()
@@ -199,7 +207,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and cycle.transport is self.transport:
-            piece = _OnePiece(cycle, self.transport, self.loop)
+            piece = _OnePiece(cycle, self.transport, self.loop, self._house)
             cycle.transport = cast("asyncio.Transport", piece)
             cast("Scope", cycle.scope)[LINE] = piece
 

@@ -73,26 +73,39 @@ def recipient_key(channel: str, address: str, *, secret: bytes) -> str:
     return f"recipient:{channel}:{digest.hexdigest()}"
 
 
-class Allowance(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a request may pass, and what its answer says about the rate.
-
-    `remaining` requests could follow at once; all of `limit` could in `reset_s`. `retry_after_s` is 0 when `ok`.
-    """
+class Allowance(msgspec.Struct, frozen=True, gc=False):
+    """Whether a request may pass, and what its answer says about the rate: `tokens` are left, `needed` were asked."""
 
     ok: bool
-    limit: int
-    window_s: int
-    remaining: int
-    reset_s: int
-    retry_after_s: int
+    rate: Rate
+    tokens: float
+    needed: int
+
+    @property
+    def remaining(self) -> int:
+        """Count the requests that could follow at once."""
+        return max(0, math.floor(self.tokens))
+
+    @property
+    def reset_s(self) -> int:
+        """Tell in how many seconds a whole window's worth could follow."""
+        return self._seconds_until(self.rate.count)
+
+    @property
+    def retry_after_s(self) -> int:
+        """Tell in how many seconds a refused request may pass; 0 for one that did."""
+        return 0 if self.ok else max(1, self._seconds_until(self.needed))
 
     def headers(self) -> Mapping[str, str]:
         """Write `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), `Retry-After`."""
         lines = {
-            "RateLimit-Policy": f'"key";q={self.limit};w={self.window_s}',
+            "RateLimit-Policy": f'"key";q={self.rate.count};w={self.rate.per_s}',
             "RateLimit": f'"key";r={self.remaining};t={self.reset_s}',
         }
         return lines if self.ok else {**lines, "Retry-After": str(self.retry_after_s)}
+
+    def _seconds_until(self, tokens: float) -> int:
+        return math.ceil((tokens - self.tokens) * self.rate.per_s / self.rate.count)
 
 
 class _Bucket:
@@ -125,15 +138,7 @@ class KeyLimiter:
         ok = bucket.tokens >= needed
         if ok:
             bucket.tokens -= cost
-        per_token_s = rate.per_s / rate.count
-        return Allowance(
-            ok=ok,
-            limit=rate.count,
-            window_s=rate.per_s,
-            remaining=max(0, math.floor(bucket.tokens)),
-            reset_s=math.ceil((rate.count - bucket.tokens) * per_token_s),
-            retry_after_s=0 if ok else max(1, math.ceil((needed - bucket.tokens) * per_token_s)),
-        )
+        return Allowance(ok, rate, bucket.tokens, needed)
 
     def _bucket(self, key: int, rate: Rate, now_ms: int) -> _Bucket:
         """Find the key's bucket, filled up to now; a new one is full."""

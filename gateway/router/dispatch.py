@@ -132,6 +132,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
         self._alarm_at: int | None = None
+        self._poll_at = 0.0
         self._drain_s = 0.0
         self._stopping = False
         self._working = False
@@ -247,7 +248,10 @@ class Dispatcher:
     async def _round(self) -> bool:
         """Claim once; answers whether another round makes sense at once."""
         now = self._clock()
-        wanted = {lane.name: count for lane in self._lanes.values() if (count := self._wants(lane, now)) > 0}
+        if asyncio.get_running_loop().time() >= self._poll_at or (self._alarm_at is not None and self._alarm_at <= now):
+            self._look_everywhere(now)
+        lanes = [lane for lane in self._lanes.values() if lane.backlog]
+        wanted = {lane.name: count for lane in lanes if (count := self._wants(lane, now)) > 0}
         if not wanted:
             return False
         lease = Lease(worker=self._worker, until=now + self._lease_ms)
@@ -326,18 +330,22 @@ class Dispatcher:
 
     async def _rest(self) -> None:
         """Wait for a reason to look again: a slot, a new delivery, a due time, or the poll's turn."""
-        now = self._clock()
-        wait_ms = self._poll_ms
+        wait_s = max(0.0, self._poll_at - asyncio.get_running_loop().time())
         if self._alarm_at is not None:
-            wait_ms = min(wait_ms, max(0, self._alarm_at - now))
+            wait_s = min(wait_s, max(0, self._alarm_at - self._clock()) / 1000)
         try:
-            async with asyncio.timeout(wait_ms / 1000):
+            async with asyncio.timeout(wait_s):
                 await self._wake.wait()
         except TimeoutError:
-            if self._alarm_at is not None and self._alarm_at <= self._clock():
-                self._alarm_at = None
-            for lane in self._lanes.values():
-                lane.backlog = True  # another process may have put something there
+            self._look_everywhere(self._clock())
+
+    def _look_everywhere(self, now: int) -> None:
+        """Have the next round look at every lane: another process may have put something there."""
+        if self._alarm_at is not None and self._alarm_at <= now:
+            self._alarm_at = None
+        self._poll_at = asyncio.get_running_loop().time() + self._poll_ms / 1000  # no matter where the clock is set to
+        for lane in self._lanes.values():
+            lane.backlog = True
 
     def _set_alarm(self, at: int) -> None:
         if self._alarm_at is None or at < self._alarm_at:

@@ -26,7 +26,7 @@ def _as_before() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    clear_request_id()
 
 
 def lines_of(write: Any, *, form: LogFormat = LogFormat.JSON, level: LogLevel = LogLevel.INFO) -> list[str]:

@@ -119,7 +119,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             slots=dice.choice([1, 2, 4, 8]),
             concurrency=dice.randrange(1, 5),
             providers=dice.choice([1, 1, 2]),
-            lease_s=dice.choice([3, 6, 12]),
+            lease_s=dice.choice([1, 3, 6, 12]),
             poll_s=dice.choice([0.5, 1.0, 3.0]),
             retry=RetrySettings(attempts=dice.randrange(1, 7), first_s=first_s, factor=2, most_s=first_s * 4),
             breaker=BreakerSettings(failures=dice.randrange(1, 6), first_s=0.5, most_s=4),
@@ -477,7 +477,7 @@ class Adapter:
             await _unless_dead(process)
         until, trouble = world.trouble.get(self.provider, (0.0, ""))
         outcome, takes_it = self._outcome(id_, trouble if until > world.now_s() else "")
-        await asyncio.sleep(world.dice.choice([0, 0.01, 0.1, 1.0, 1.0 if trouble != "slow" else 9.0]))
+        await asyncio.sleep(world.dice.choice([0, 0.01, 0.1, 1.0, 1.25 if trouble != "slow" else 9.0]))
         await _unless_dead(process)
         if takes_it and not world.over:
             world.arrived[id_] += 1

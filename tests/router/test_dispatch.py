@@ -39,8 +39,10 @@ class Claims(Between):
     def __init__(self, store) -> None:
         super().__init__(store)
         self.claimed: list[str] = []
+        self.asked: Counter[str] = Counter()
 
     async def claim(self, *asked):
+        self.asked.update(asked[0].keys())
         claims = await self.store.claim(*asked)
         self.claimed += [ids.show(ids.DELIVERY, claim.id) for claim in claims]
         return claims
@@ -60,6 +62,22 @@ async def test_what_is_accepted_while_a_slot_is_free_goes_straight_on_and_the_re
         assert sorted(place.store.claimed) == sorted(sent[8:])
         assert set(one.counts().values()) == {1}
         assert place.dispatcher.in_hand()["email:normal"] == 0
+
+
+async def test_lanes_in_which_nothing_waits_are_asked_once_and_again_when_the_poll_is_due(tmp_path):
+    one = Scripted(concurrency=2)
+    async with house(tmp_path, one, wrap=Claims, poll_ms=60_000) as place:
+        await place.send_many(people(100))
+        async with dispatching(place):
+            await soon(lambda: len(place.settled) == 100)
+            assert place.store.asked["email:normal"] > 10
+            assert {lane: count for lane, count in place.store.asked.items() if lane != "email:normal"} == {
+                lane: 1 for lane in place.dispatcher.in_hand() if lane != "email:normal"
+            }
+            place.dispatcher._poll_at = 0.0  # while it is busy: no rest has to end for it
+            await place.send_many(people(40))
+            await soon(lambda: len(place.settled) == 140)
+            assert place.store.asked["email:bulk"] == 2
 
 
 async def test_slots_are_never_exceeded_and_every_delivery_is_sent_once(tmp_path):

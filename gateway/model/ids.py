@@ -101,7 +101,7 @@ def time_of(value: UUID) -> int:
 
 def show(prefix: str, value: UUID) -> str:
     """Write an id for the outside: `show("ntf", …) == "ntf_0195…"`."""
-    return f"{prefix}_{value.hex}"
+    return f"{prefix}_{value.int:032x}"
 
 
 def read(prefix: str, text: str) -> UUID | None:

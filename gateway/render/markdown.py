@@ -260,7 +260,7 @@ def is_web_address(url: str) -> bool:
 def content_faults(content: ContentRequest) -> list[tuple[str, str]]:
     """List the addresses in a `content` request that are no http or https addresses, each with its field."""
     urls = (content.url, content.image_url, *[action.url for action in content.actions])
-    if all(url is None or is_web_address(url) for url in urls):
+    if not [url for url in urls if url is not None and not is_web_address(url)]:
         return []
     names = ("content.url", "content.image_url", *[f"content.actions[{at}].url" for at in range(len(content.actions))])
     sentence = "must be an absolute http:// or https:// address"

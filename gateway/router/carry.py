@@ -16,7 +16,7 @@ import msgspec
 from channels.contract import Channel, Message, OptionFault
 from gateway.errors import Code, Fault
 from gateway.model.collect import child, collect_faults
-from gateway.model.requests import ContentRequest, SendRequest
+from gateway.model.requests import ContentRequest, Overrides, SendRequest
 from gateway.render.renderer import Person, Renderer, RenderFailed
 from gateway.router.plan import Target
 
@@ -30,25 +30,26 @@ _ROOM: Final = 200
 
 def misfits(request: SendRequest, targets: Sequence[Target], adapters: Adapters, renderer: Renderer) -> list[Fault]:
     """List what no provider of its channel could carry."""
-    faults = list(_overrides(request, adapters))
+    faults = [] if request.overrides is None else list(_overrides(request.overrides, adapters))
     reached = {one.channel: one for one in targets if one.address is not None and not one.simulated}
     if request.attachments and reached:
         faults += _attachments(request, {name: adapters(name) for name in reached})
     if request.content is not None:
         for target in reached.values():
-            own = None if target.channel == _MAIL else getattr(request.overrides, target.channel, None)
-            faults += _text(request.content, target, own or {}, adapters(target.channel), renderer)
+            serving = adapters(target.channel)
+            limits = [one.limits.text_chars for one in serving if one.limits.text_chars is not None]
+            if limits and len(limits) == len(serving):
+                own = None if target.channel == _MAIL else getattr(request.overrides, target.channel, None)
+                faults += _text(request.content, target, own or {}, serving, max(limits), renderer)
     return faults
 
 
 # Overrides.
 
 
-def _overrides(request: SendRequest, adapters: Adapters) -> Iterator[Fault]:
-    if request.overrides is None:
-        return
-    for field in msgspec.structs.fields(request.overrides):
-        own = getattr(request.overrides, field.name)
+def _overrides(overrides: Overrides, adapters: Adapters) -> Iterator[Fault]:
+    for field in msgspec.structs.fields(overrides):
+        own = getattr(overrides, field.name)
         if own is None:
             continue
         path, serving = child("overrides", field.encode_name), adapters(field.encode_name)
@@ -105,18 +106,16 @@ def _text(
     target: Target,
     options: Mapping[str, Any],
     serving: Sequence[Channel],
+    most: int,
     renderer: Renderer,
 ) -> Iterator[Fault]:
-    limits = [one.limits.text_chars for one in serving]
-    if None in limits or not limits:
-        return
-    longest = _longest(content) + _ROOM
-    if any(most is None or longest <= most for most in limits):
+    """Find a text that is too long for all of them; `most` is what the most patient one takes."""
+    if _longest(content) + _ROOM <= most:
         return
     message = _shown(content, target, options, renderer)
     if message is None or not all(_is_too_long(one, message) for one in serving):
         return
-    length, most = len(message.content.text or ""), max(cast("list[int]", limits))
+    length = len(message.content.text or "")
     yield Fault("content.body", Code.TOO_LONG, f"{length} characters; {target.channel} takes at most {most}")
 
 

@@ -26,16 +26,18 @@ class Desk(Generic[Request, Answer]):
         self._run = run
         self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def ask(self, request: Request) -> Answer:
         """Wait for the answer to one request. A caller that is cancelled leaves its request on the desk."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        if not self._waiting:
+        if self._loop is None or not self._waiting:
+            # Which loop runs is asked once a batch: it is a call of the system.
+            self._loop = asyncio.get_running_loop()
             # It begins after everything that is ready now has run; and it carries nobody's context.
-            task = loop.create_task(self._serve(), context=Context())
+            task = self._loop.create_task(self._serve(), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting.append((request, future))
         return await future
 

@@ -35,6 +35,9 @@ from gateway.storage.contract import (
 )
 
 _ENCODE: Final = msgspec.json.Encoder().encode
+_OPEN: Final = ("user", "locale", "timezone")
+_WHOLE: Final = (*_OPEN, "name", "data")
+"""What an answer shows of a recipient to those who may not read, and to those who may."""
 
 Draft = tuple[Acceptance, bytes]
 """What is to be stored, and the answer once it is."""
@@ -80,9 +83,11 @@ class Drafting:
             except Exception as fault:  # noqa: BLE001 - a bug
                 drafts[place] = fault
         now = max(one.call.now for one in asked.values())
-        new_ids = iter(self._ids.many(now, len(planned) + sum(map(len, planned.values()))))
+        new_ids = self._ids.many(now, len(planned) + sum(map(len, planned.values())))
+        given = 0
         for place, several in planned.items():
-            own_ids = [next(new_ids) for _ in range(1 + len(several))]
+            own_ids = new_ids[given : given + 1 + len(several)]
+            given += len(own_ids)
             try:
                 drafts[place] = self._draft_with_key(asked[place], several, known[place], own_ids)
             except Exception as fault:  # noqa: BLE001 - a bug
@@ -108,7 +113,7 @@ class Drafting:
         ask = resolved.ask
         notification_id, *delivery_ids = new_ids
         who = [_ENCODE(one) for one in resolved.addressees]
-        rows = tuple(
+        rows = [
             delivery_row(
                 id_,
                 one,
@@ -118,18 +123,18 @@ class Drafting:
                 join=join_of(one, ask, caller.project, caller.mode),
             )
             for id_, one in zip(delivery_ids, planned, strict=True)
-        )
+        ]
         notification = NotificationRow(
             id=notification_id,
             project=caller.project,
             mode=caller.mode,
             category=ask.category.name,
-            priority=ask.priority.value,
+            priority=ask.priority,
             template_key=resolved.template.key,
             template_version=resolved.template.version,
             reference=request.reference,
             request=_stored(request, body),
-            tags=tuple(dict.fromkeys(request.tags)),
+            tags=tuple(dict.fromkeys(request.tags)) if request.tags else (),
             collapse_key=request.collapse_key,
             created_at=now,
             send_at=ask.send_at,
@@ -137,18 +142,10 @@ class Drafting:
         )
         acceptance = Acceptance(
             notification=notification,
-            deliveries=rows,
-            attachments=tuple(
-                AttachmentRow(
-                    filename=one.filename,
-                    content_type=one.content_type,
-                    content_id=one.content_id,
-                    content=one.content,
-                )
-                for one in request.attachments
-            ),
-            presumed_clear=tuple(pair for pair in addressed(resolved) if pair not in known.suppressions),
-            expansion=_expansion(resolved, now),
+            deliveries=tuple(rows),
+            attachments=_files(request) if request.attachments else (),
+            presumed_clear=tuple([pair for pair in addressed(resolved) if pair not in known.suppressions]),
+            expansion=_expansion(resolved, now) if resolved.topics else None,
         )
         return acceptance, self._answer(caller, resolved, notification, rows)
 
@@ -157,9 +154,9 @@ class Drafting:
         caller: Caller,
         resolved: Resolved,
         notification: NotificationRow,
-        rows: tuple[DeliveryRow, ...],
+        rows: Sequence[DeliveryRow],
     ) -> bytes:
-        open_ = bool(resolved.topics) or any(not row.final for row in rows)
+        open_ = bool(resolved.topics) or bool([row for row in rows if not row.final])
         scheduled = notification.send_at is not None and notification.send_at > notification.created_at
         if not open_:
             status = NotificationStatus.COMPLETED
@@ -217,10 +214,20 @@ def delivery_row(
     )
 
 
-def _expansion(resolved: Resolved, now: int) -> Expansion | None:
+def _files(request: SendRequest) -> tuple[AttachmentRow, ...]:
+    return tuple(
+        AttachmentRow(
+            filename=one.filename,
+            content_type=one.content_type,
+            content_id=one.content_id,
+            content=one.content,
+        )
+        for one in request.attachments
+    )
+
+
+def _expansion(resolved: Resolved, now: int) -> Expansion:
     """Note the topics: their subscribers are those of the moment when it may be sent."""
-    if not resolved.topics:
-        return None
     return Expansion(
         topics=resolved.topics,
         position=len(resolved.addressees),
@@ -236,7 +243,7 @@ def hash_of(body: bytes) -> bytes:
 
 def addressed(resolved: Reached) -> Collection[tuple[str, str]]:
     """List the (channel, key) pairs that a suppression could concern, each once."""
-    pairs = ((one.channel, one.key) for one in resolved.targets if one.address is not None and not one.simulated)
+    pairs = [(one.channel, one.key) for one in resolved.targets if one.address is not None and not one.simulated]
     return dict.fromkeys(pairs)
 
 
@@ -248,7 +255,8 @@ def _stored(request: SendRequest, body: bytes) -> bytes:
 
 
 def _recipient(one: Addressee, *, hide: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {"user": one.user, "locale": one.locale, "timezone": one.timezone}
-    if not hide:
-        shown |= {"name": one.name, "data": one.data}
-    return {key: value for key, value in shown.items() if value is not None}
+    shown: dict[str, Any] = {}
+    for key in _OPEN if hide else _WHOLE:
+        if (value := getattr(one, key)) is not None:
+            shown[key] = value
+    return shown

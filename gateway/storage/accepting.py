@@ -206,14 +206,17 @@ def accept(conn: Connection, acceptances: Sequence[Acceptance], *, books: Books)
     for acceptance in new:
         row = acceptance.notification
         # Subscribers who are still to be planned count as one delivery: nobody takes it for completed meanwhile.
-        open_deliveries = sum(not one.final for one in acceptance.deliveries) + (acceptance.expansion is not None)
+        open_deliveries = len([one for one in acceptance.deliveries if not one.final])
+        open_deliveries += acceptance.expansion is not None
         notifications.append(_notification_values(row, open_deliveries, has_attachments=bool(acceptance.attachments)))
         requests.append((row.id, row.request))
-        tags.extend((tag, row.id) for tag in set(row.tags))
-        files.extend(_file_values(row.id, place, file) for place, file in enumerate(acceptance.attachments))
+        if row.tags:
+            tags.extend((tag, row.id) for tag in set(row.tags))
+        if acceptance.attachments:
+            files.extend(_file_values(row.id, place, file) for place, file in enumerate(acceptance.attachments))
         if not open_deliveries:
             done.append((row.id, row.created_at))
-        placed.extend(Placed(one, row.id, row.project, row.category, row.created_at) for one in acceptance.deliveries)
+        placed += [Placed(one, row.id, row.project, row.category, row.created_at) for one in acceptance.deliveries]
     run(conn, _INSERT_NOTIFICATIONS, notifications)
     run(conn, _INSERT_REQUESTS, requests)
     run(conn, _INSERT_TAGS, tags)
@@ -289,7 +292,7 @@ def insert_deliveries(conn: Connection, placed: Sequence[Placed]) -> list[ledger
     run(conn, _INSERT_DELIVERIES, [_delivery_values(*one) for one in placed])
     run(conn, _INSERT_QUEUE, [_queue_values(one.row) for one in placed if one.row.status in WAITING])
     turns.keep(conn, [(one.row, one.now) for one in placed if one.row.turn is not None])
-    return [_entry(one.row, one.notification_id, one.project, one.now) for one in placed]
+    return [_entry(one) for one in placed]
 
 
 def _judged(conn: Connection, acceptances: Sequence[Acceptance], books: Books) -> list[AcceptResult]:
@@ -415,16 +418,17 @@ def _queue_values(row: DeliveryRow) -> Values:
     return (row.id, row.lane, lease.until, row.deadline_at, lease.worker)
 
 
-def _entry(row: DeliveryRow, notification_id: UUID, project: str, now: int) -> ledger.Entry:
+def _entry(placed: Placed) -> ledger.Entry:
+    row, notification_id, project, _, now = placed
     return ledger.Entry(
-        notification_id=notification_id,
-        delivery_id=row.id,
-        project=project,
-        channel=row.channel,
-        provider=row.provider,
-        status=row.status,
-        reason=row.reason,
-        detail=row.detail,
-        at=now,
-        closed=row.final,
+        notification_id,
+        row.id,
+        project,
+        row.channel,
+        row.provider,
+        row.status,
+        row.reason,
+        row.detail,
+        now,
+        row.final,
     )

@@ -44,7 +44,7 @@ class Kind(StrEnum):
     BOOL = "boolean"
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, eq=False):
     """A statement over the relation `v`, whose columns are `columns`; the first is never NULL.
 
     `{lock q}` becomes `FOR UPDATE OF q` on PostgreSQL (`{lock q skip}`: passing over what others hold; `{share q}`:
@@ -58,7 +58,7 @@ class Batch(msgspec.Struct, frozen=True):
     """Whether it puts all of `v` into a table and joins it with nothing."""
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, eq=False):
     """A statement over single values `$1`, `$2`, …; `{lock q}` as in `Batch`."""
 
     text: str

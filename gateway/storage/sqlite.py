@@ -115,13 +115,25 @@ class _Threads:
 
     async def call(self, act: Callable[[Connection], Done]) -> Done:
         """Run an act on one of the threads, in a transaction of its own or the one that has begun there."""
+
+        def seated(seat: _Seat) -> Done:
+            with seat.connected() as conn:
+                return _transact(conn, act)
+
+        return await self._run(seated)
+
+    async def commit(self, conn: Connection) -> None:
+        """Commit what was begun and done elsewhere, without a step that the waiting for the disk does not need."""
+        commit: Callable[[], None] = driver_of(conn).commit
+        await self._run(lambda _: commit())
+
+    async def _run(self, work: Callable[[_Seat], Done]) -> Done:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Done] = loop.create_future()
 
         def job(seat: _Seat) -> None:
             try:
-                with seat.connected() as conn:
-                    answer = _transact(conn, act)
+                answer = work(seat)
             except Exception as fault:  # noqa: BLE001 - every exception belongs to the caller
                 _tell(loop, future, None, fault)
             else:
@@ -284,7 +296,12 @@ class SqliteDatabase:
             if self._is_brief(jobs):
                 with seat.connected() as conn:
                     answers = self._here(conn, jobs)
-                await self._writer.call(_nothing)  # but commit
+                    try:
+                        await self._writer.commit(conn)
+                    except Exception:
+                        conn.rollback()
+                        raise
+                    conn.commit()  # SQLAlchemy's own part: the driver has nothing left to commit
             else:
                 answers = await self._writer.call(lambda conn: _by_verb(conn, jobs))
         finally:

@@ -97,6 +97,8 @@ def look_up(
     found = {(row[0], row[1]): _row(row) for row in rows if row[0] is not None}
     if len(rows) > len(found):
         found = _forgotten(conn, [pair for pair in wanted if pair not in found], books) | found
+    if not found:
+        return [[] for _ in asked]
     return [[found[pair] for pair in pairs if pair in found] for pairs in asked]
 
 

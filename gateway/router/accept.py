@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from typing import Final, assert_never
+from uuid import UUID
 
 import msgspec
 
@@ -26,6 +27,7 @@ from gateway.model.requests import BatchItem, SendRequest
 from gateway.model.states import FINAL, Mode, Status
 from gateway.model.turns import NEVER
 from gateway.router.caller import Caller
+from gateway.router.catalogue import names_version
 from gateway.router.desk import Desk
 from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.drafting import Asked, Call, Draft, Drafting, addressed, hash_of
@@ -39,6 +41,7 @@ from gateway.storage.contract import (
     DeliveryRow,
     Gone,
     KeyReused,
+    Lease,
     OptOut,
     Replayed,
     Store,
@@ -146,7 +149,6 @@ class Accepting:
         now = self._clock()
         results: list[Answered | Problem | None] = [None] * len(items)
         requests = [item[0] for item in items if not isinstance(item, Problem)]
-        people = await self.people_of(requests)
         await self._resolver.prepare(caller.project, *requests)
         context = copy_context()
         calls: dict[int, Call] = {}
@@ -155,7 +157,7 @@ class Accepting:
                 results[index] = item
             else:
                 request, body = item
-                calls[index] = Call(caller, request, request.idempotency_key, body, people, now, context)
+                calls[index] = Call(caller, request, request.idempotency_key, body, now, context)
         for index, answered in zip(calls, await self._answer_all(list(calls.values())), strict=True):
             if isinstance(answered, Exception) and not isinstance(answered, Problem):
                 raise answered
@@ -174,20 +176,21 @@ class Accepting:
             before = await self._store.recall(caller.key_id, idempotency_key, hash_of(body), now)
             if isinstance(before, (Replayed, KeyReused)):
                 return _replay(before)
-        await self._resolver.prepare(caller.project, request)
-        people = await self.people_of([request])
-        return await self._desk.ask(Call(caller, request, idempotency_key, body, people, now, copy_context()))
+        if names_version(request):
+            await self._resolver.prepare(caller.project, request)
+        return await self._desk.ask(Call(caller, request, idempotency_key, body, now, copy_context()))
 
     async def _answer_all(self, calls: Sequence[Call]) -> list[Answered | Exception]:
-        """Resolve, plan and store; each one's answer, or what is wrong with it, in order.
+        """Look up whom they name, resolve, plan and store; each one's answer, or what is wrong with it, in order.
 
         What fails is the affair of whoever asked for it: it leaves the others alone. Raises only what befalls all.
         """
         results: list[Answered | Exception | None] = [None] * len(calls)
+        people = await self.people_of([call.request for call in calls])
         asked: dict[int, Asked] = {}
         for place, call in enumerate(calls):
             try:
-                resolved = self._resolver.resolve(call.request, call.caller.mode, call.caller.project, call.people)
+                resolved = self._resolver.resolve(call.request, call.caller.mode, call.caller.project, people)
             except Exception as fault:  # noqa: BLE001 - a `Problem`, or a bug that only this request meets
                 results[place] = fault
             else:
@@ -283,7 +286,7 @@ class Accepting:
         return await self._store.opted_out(wanted) if wanted else ()
 
     async def _store_all(self, drafts: Sequence[tuple[Call, Acceptance]]) -> Sequence[AcceptResult | Exception]:
-        acceptances = [self._born(draft) for _, draft in drafts]
+        acceptances = self._born([draft for _, draft in drafts])
         try:
             results = await self._store.accept_many(acceptances)
         except BaseException:
@@ -297,20 +300,17 @@ class Accepting:
                 self._withdraw(acceptance)
         return results
 
-    def _born(self, draft: Acceptance) -> Acceptance:
+    def _born(self, drafts: Sequence[Acceptance]) -> list[Acceptance]:
         """Lease what can go straight on to this process. The last step before storing, so that no slot is forgotten."""
-        if not any(row.status is Status.QUEUED for row in draft.deliveries):
-            return draft
-        return msgspec.structs.replace(
-            draft,
-            deliveries=tuple(
-                msgspec.structs.replace(row, lease=lease)
-                if row.status is Status.QUEUED
-                and (lease := self._dispatcher.offer(row, draft.notification.mode)) is not None
-                else row
-                for row in draft.deliveries
-            ),
-        )
+        queued = [
+            (row, draft.notification.mode)
+            for draft in drafts
+            for row in draft.deliveries
+            if row.status is Status.QUEUED
+        ]
+        offered = zip(queued, self._dispatcher.offer(queued), strict=True)
+        leases = {row.id: lease for (row, _), lease in offered if lease is not None}
+        return [_leased(draft, leases) for draft in drafts] if leases else list(drafts)
 
     def _go_on(self, acceptance: Acceptance, checked_at: int) -> None:
         if acceptance.expansion is not None:
@@ -325,6 +325,15 @@ class Accepting:
         for row in acceptance.deliveries:
             if row.lease is not None:
                 self._dispatcher.withdraw(row.lane)
+
+
+def _leased(draft: Acceptance, leases: Mapping[UUID, Lease]) -> Acceptance:
+    rows = draft.deliveries
+    if not [row for row in rows if row.id in leases]:
+        return draft
+    return msgspec.structs.replace(
+        draft, deliveries=tuple([msgspec.structs.replace(row, lease=leases.get(row.id)) for row in rows])
+    )
 
 
 def _knowing(known: Known, suppressed: Suppressed) -> Known:

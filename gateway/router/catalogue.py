@@ -26,6 +26,11 @@ _MOST_NAMED: Final = 2_000
 """Explicit versions remembered; one that was forgotten is asked for again."""
 
 
+def names_version(request: SendRequest) -> bool:
+    """Say whether a request wants one version of its template, whatever is published."""
+    return isinstance(request.template, TemplateChoice) and bool(request.template.version)
+
+
 class Catalogue:
     """The templates as projects see them. `prepare` before what needs an explicit version; the rest never waits."""
 
@@ -101,9 +106,7 @@ class Catalogue:
 
     async def prepare(self, project: str, *requests: SendRequest) -> None:
         """Fetch the explicit versions that requests name and this process does not know. Most name none."""
-        choices = [
-            one.template for one in requests if isinstance(one.template, TemplateChoice) and one.template.version
-        ]
+        choices = [one.template for one in requests if isinstance(one.template, TemplateChoice) and names_version(one)]
         if not choices:
             return
         for key in sorted({choice.key for choice in choices if isinstance(choice.version, int)}):

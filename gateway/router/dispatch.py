@@ -139,18 +139,31 @@ class Dispatcher:
 
     # --- for accept ---
 
-    def offer(self, row: DeliveryRow, mode: Mode) -> Lease | None:
-        """Reserve a slot for a delivery that is about to be accepted; `None`: let it wait in the table.
+    def offer(self, rows: Sequence[tuple[DeliveryRow, Mode]]) -> list[Lease | None]:
+        """Reserve slots for deliveries that are about to be accepted; `None`: let it wait in the table.
 
         What stays in the house (captured, simulated) does not wait for a provider that is left alone.
         """
-        found = self._lanes.get(row.lane)
-        if found is None or not self._working or self._stopping:
-            return None
+        if not self._working or self._stopping:
+            return [None] * len(rows)
         now = self._clock()
-        shut = found.is_closed(now) or self._room(found, now) <= found.in_hand
-        waits = self._deliver.leaves(mode, row.channel, row.address or "", row.stored_user) if shut else found.backlog
-        if found.free <= 0 or waits:
+        shut: set[str] = set()
+        return [self._lease(row, mode, now, shut) for row, mode in rows]
+
+    def _lease(self, row: DeliveryRow, mode: Mode, now: int, shut: set[str]) -> Lease | None:
+        """Reserve a slot. `shut` remembers the lanes that take in nothing now: each offer only fills them further."""
+        found = self._lanes.get(row.lane)
+        if found is None:
+            return None
+        if found.free <= 0:
+            found.backlog = True
+            return None
+        if found.name not in shut and (found.is_closed(now) or self._room(found, now) <= found.in_hand):
+            shut.add(found.name)
+        waits = found.backlog
+        if found.name in shut:
+            waits = self._deliver.leaves(mode, row.channel, row.address or "", row.stored_user)
+        if waits:
             found.backlog = True
             return None
         found.in_hand += 1

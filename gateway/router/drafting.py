@@ -31,7 +31,6 @@ from gateway.storage.contract import (
     Idempotency,
     Joining,
     NotificationRow,
-    UserRow,
 )
 
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -44,14 +43,13 @@ Draft = tuple[Acceptance, bytes]
 
 
 class Call(NamedTuple):
-    """One request, with what was looked up for it."""
+    """One request on its way through the desk."""
 
     caller: Caller
     request: SendRequest
     key: str | None
     body: bytes
     """What the caller sent, byte for byte."""
-    people: Mapping[str, UserRow]
     now: int
     context: Context
     """The caller's own: what goes on from here is logged under its request."""
@@ -109,7 +107,7 @@ class Drafting:
         return msgspec.structs.replace(acceptance, idempotency=remembered), answer
 
     def _draft(self, asked: Asked, planned: Sequence[Planned], known: Known, new_ids: Sequence[UUID]) -> Draft:
-        (caller, request, _, body, _, now, _), resolved = asked.call, asked.resolved
+        (caller, request, _, body, now, _), resolved = asked.call, asked.resolved
         ask = resolved.ask
         notification_id, *delivery_ids = new_ids
         who = [_ENCODE(one) for one in resolved.addressees]

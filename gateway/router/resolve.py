@@ -121,7 +121,7 @@ class Resolver:
             template=template,
             targets=targets,
             addressees=tuple(_addressee(one, stored.get(one.user or "")) for one in people),
-            choices=_choices(stored.values()),
+            choices=_choices(people, stored) if stored else {},
             topics=_topics(people),
         )
 
@@ -143,7 +143,7 @@ class Resolver:
             ask=ask,
             targets=self._targets(people, stored, channels, explicit=explicit, faults=[]),
             addressees=tuple(_addressee(one, stored[one.user or ""]) for one in people),
-            choices=_choices(users),
+            choices=_choices(people, stored),
         )
 
     def _template(self, request: SendRequest, mode: Mode, project: str, faults: list[Fault]) -> Template | None:
@@ -431,9 +431,10 @@ def _target(
     )
 
 
-def _choices(users: Iterable[UserRow]) -> dict[str, Choices]:
-    """List the choices of those who made any."""
-    return {one.id: one.choices for one in users if one.choices is not NO_CHOICES}
+def _choices(people: Iterable[Recipient], stored: Mapping[str, UserRow]) -> dict[str, Choices]:
+    """List the choices of those among the recipients who made any; `stored` may know others, too."""
+    known = [stored[one.user] for one in people if one.user is not None and one.user in stored]
+    return {one.id: one.choices for one in known if one.choices is not NO_CHOICES}
 
 
 def _addressee(one: Recipient, stored: UserRow | None) -> Addressee:

@@ -386,7 +386,7 @@ class Process:
 
     async def accept(self, row: DeliveryRow, claim: Claimed) -> None:
         """Take a request as `router.accept` does: offer, store, and go on or let it wait."""
-        lease = self.dispatcher.offer(row, Mode.LIVE) if row.status is Status.QUEUED else None
+        [lease] = self.dispatcher.offer([(row, Mode.LIVE)]) if row.status is Status.QUEUED else [None]
         row = msgspec.structs.replace(row, lease=lease)
         try:
             await self.store.insert(row, claim)

@@ -24,7 +24,7 @@ from gateway.middleware.breaker import Breaker, State
 from gateway.model import ids
 from gateway.model.ids import IdSource
 from gateway.model.states import Mode, Priority, lane_of
-from gateway.router.deliver import Abandoned, Deliver
+from gateway.router.deliver import Abandoned, Deliver, Envelope
 from gateway.router.often import Taken
 from gateway.router.providers import ProviderHandle, Providers
 from gateway.router.rules import Rules
@@ -38,6 +38,8 @@ _AHEAD_MS: Final = 2000
 """How far ahead of a provider's rate a lane reserves: further, and a stop would waste what was reserved."""
 MANY_CALLERS: Final = 8
 """So many requests that wait for the store at once are more than an idle gateway ever sees."""
+_FEW: Final = 8
+"""The part of its slots that a lane works on while many callers wait; measured, a seventh of the processor."""
 _SUSPECT: Final = 2
 """So many workers in a row that were lost with a delivery in hand make it a suspect: one may be chance."""
 _APART_MS: Final = 100
@@ -91,6 +93,12 @@ class Hand:
     until: int
     suspect: bool = False
     task: asyncio.Task[None] | None = None
+    envelope: Envelope | None = None
+
+    @property
+    def is_on_wire(self) -> bool:
+        """Say whether a provider has it, and its answer is all that is waited for."""
+        return self.envelope is not None and self.envelope.on_wire
 
 
 class Dispatcher:
@@ -325,14 +333,16 @@ class Dispatcher:
         if lane.is_closed(now):
             return 0
         free = min(lane.free, self._room(lane, now) - lane.in_hand)
-        enough = max(1, lane.slots // 2)
+        enough = max(1, (_few(lane) if self._callers_go_first() else lane.slots) // 2)
         return free if free >= enough or (free > 0 and lane.in_hand == 0) else 0
 
     def _room(self, lane: Lane, now: int) -> int:
         """Say how many deliveries the lane's providers would let in now; closes the lane while none would."""
         handles = [handle for handle in self._providers.of(lane.channel) if not handle.standing.paused]
-        # Callers wait for their answers and deliveries do not: while many do, they have most of the processor.
-        slots = lane.slots if self._callers.waiting < MANY_CALLERS else max(1, lane.slots // 4)
+        slots = lane.slots
+        if self._callers_go_first():
+            on_wire = [hand for hand in self._hands.values() if hand.lane is lane and hand.is_on_wire]
+            slots = min(slots, _few(lane) + len(on_wire))
         if not handles:
             return slots  # none is configured or all are paused: whatever comes is kept or held, and soon gone
         best = max(min(_admits(handle.breaker, slots, now), _soon(handle, slots)) for handle in handles)
@@ -340,6 +350,10 @@ class Dispatcher:
             lane.close(now, max(now + 1, min(handle.breaker.until or now for handle in handles)))
             self._set_alarm(lane.closed_until)
         return best
+
+    def _callers_go_first(self) -> bool:
+        """Callers wait for their answers and deliveries do not: while many do, they have most of the processor."""
+        return self._callers.waiting >= MANY_CALLERS
 
     async def _rest(self) -> None:
         """Wait for a reason to look again: a slot, a new delivery, a due time, or the poll's turn."""
@@ -383,7 +397,7 @@ class Dispatcher:
             self._log.error("delivery_task_failed", exc_info=error, delivery_id=ids.show(ids.DELIVERY, id_))
 
     async def _work(self, claim: Claimed, hand: Hand, checked_at: int) -> None:
-        envelope = self._deliver.envelope(claim, lease_until=lambda: hand.until, checked_at=checked_at)
+        envelope = hand.envelope = self._deliver.envelope(claim, lease_until=lambda: hand.until, checked_at=checked_at)
         try:
             done = await self._deliver.deliver(envelope)
         except Taken:
@@ -455,6 +469,11 @@ class Dispatcher:
             for (id_, _), hand in old.items():
                 if id_ in kept:
                     hand.until = until
+
+
+def _few(lane: Lane) -> int:
+    """Say how many of a lane's deliveries are worked on while callers go first. Those on the wire cost nothing."""
+    return max(1, lane.slots // _FEW)
 
 
 def _admits(breaker: Breaker, slots: int, now: int) -> int:

@@ -80,6 +80,28 @@ async def test_lanes_in_which_nothing_waits_are_asked_once_and_again_when_the_po
             assert place.store.asked["email:bulk"] == 2
 
 
+async def test_while_many_callers_wait_few_are_worked_on_beside_those_on_the_wire(tmp_path):
+    one = Scripted(concurrency=8)  # 32 slots
+    async with house(tmp_path, one, poll_ms=60_000) as place:
+        await place.send_many(people(100))
+        one.open.clear()
+        place.dispatcher._callers.waiting = 50
+        async with dispatching(place):
+
+            def in_hand() -> int:
+                place.dispatcher.heard("email:normal")  # as with each request that is accepted meanwhile
+                return place.dispatcher.in_hand()["email:normal"]
+
+            await soon(lambda: in_hand() == 12)
+            for _ in range(20):
+                await asyncio.sleep(0)
+                assert (in_hand(), one.now_in) == (12, 8), "eight on the wire, and an eighth of the slots"
+            place.dispatcher._callers.waiting = 0
+            await soon(lambda: in_hand() == 32)
+            one.open.set()
+            await soon(lambda: len(place.settled) == 100)
+
+
 async def test_slots_are_never_exceeded_and_every_delivery_is_sent_once(tmp_path):
     one = Scripted(concurrency=3)  # twelve slots
     async with house(tmp_path, one) as place:

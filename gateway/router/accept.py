@@ -113,11 +113,11 @@ class Accepting:
         passes through; nothing is stored then.
         """
         self._admit()
-        self._callers.waiting += 1
+        self._callers.come()
         try:
             return await self._send(caller, request, idempotency_key, body)
         finally:
-            self._callers.waiting -= 1
+            self._callers.go()
 
     def _admit(self) -> None:
         if self._callers.waiting >= self._pending_most:
@@ -135,11 +135,11 @@ class Accepting:
         Each item comes with the bytes it was read from. One set of look-ups and one commit for all of them.
         """
         self._admit()
-        self._callers.waiting += 1
+        self._callers.come()
         try:
             return await self._batch(caller, items)
         finally:
-            self._callers.waiting -= 1
+            self._callers.go()
 
     async def _batch(
         self,

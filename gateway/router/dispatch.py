@@ -13,6 +13,7 @@ the next crash then takes no other suspect with it, and only the culprit's attem
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,8 +39,10 @@ _AHEAD_MS: Final = 2000
 """How far ahead of a provider's rate a lane reserves: further, and a stop would waste what was reserved."""
 MANY_CALLERS: Final = 8
 """So many requests that wait for the store at once are more than an idle gateway ever sees."""
-_FEW: Final = 8
-"""The part of its slots that a lane works on while many callers wait; measured, a seventh of the processor."""
+_REMEMBERED_S: Final = 0.05
+"""How long many callers are remembered: longer than the moment between two commits in which none waits."""
+_FEW: Final = 4
+"""One in so many of its slots is what a lane works on while many callers wait: a fifth of the processor, measured."""
 _SUSPECT: Final = 2
 """So many workers in a row that were lost with a delivery in hand make it a suspect: one may be chance."""
 _APART_MS: Final = 100
@@ -48,11 +51,27 @@ _CANCEL_S: Final = 5
 """How long what is cut short at a stop may take to give its delivery back."""
 
 
-@dataclass(slots=True)
 class Callers:
-    """How many callers wait for the store to keep what they sent. `accept` counts, the dispatcher gives way."""
+    """Who waits for the store to keep what they sent. `accept` counts them, the dispatcher gives way to many."""
 
-    waiting: int = 0
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._many_until = 0.0
+
+    def come(self) -> None:
+        """Count one more."""
+        self.waiting += 1
+        if self.waiting >= MANY_CALLERS:
+            self._many_until = time.monotonic() + _REMEMBERED_S
+
+    def go(self) -> None:
+        """Count one less."""
+        self.waiting -= 1
+
+    @property
+    def are_many(self) -> bool:
+        """Say whether many wait, or did a moment ago: a commit answers all of them, and the next are on their way."""
+        return self.waiting >= MANY_CALLERS or time.monotonic() < self._many_until
 
 
 @dataclass(slots=True)
@@ -333,14 +352,15 @@ class Dispatcher:
         if lane.is_closed(now):
             return 0
         free = min(lane.free, self._room(lane, now) - lane.in_hand)
-        enough = max(1, (_few(lane) if self._callers_go_first() else lane.slots) // 2)
+        enough = max(1, (_few(lane) if self._callers.are_many else lane.slots) // 2)
         return free if free >= enough or (free > 0 and lane.in_hand == 0) else 0
 
     def _room(self, lane: Lane, now: int) -> int:
         """Say how many deliveries the lane's providers would let in now; closes the lane while none would."""
         handles = [handle for handle in self._providers.of(lane.channel) if not handle.standing.paused]
         slots = lane.slots
-        if self._callers_go_first():
+        # Callers wait for their answers and deliveries do not: while many do, they have most of the processor.
+        if self._callers.are_many:
             on_wire = [hand for hand in self._hands.values() if hand.lane is lane and hand.is_on_wire]
             slots = min(slots, _few(lane) + len(on_wire))
         if not handles:
@@ -350,10 +370,6 @@ class Dispatcher:
             lane.close(now, max(now + 1, min(handle.breaker.until or now for handle in handles)))
             self._set_alarm(lane.closed_until)
         return best
-
-    def _callers_go_first(self) -> bool:
-        """Callers wait for their answers and deliveries do not: while many do, they have most of the processor."""
-        return self._callers.waiting >= MANY_CALLERS
 
     async def _rest(self) -> None:
         """Wait for a reason to look again: a slot, a new delivery, a due time, or the poll's turn."""

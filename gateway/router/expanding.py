@@ -24,7 +24,7 @@ from gateway.model.requests import Recipient, SendRequest
 from gateway.model.states import Priority, Strategy
 from gateway.model.turns import NEVER
 from gateway.router.accept import Accepting
-from gateway.router.dispatch import MANY_CALLERS, Callers, Dispatcher
+from gateway.router.dispatch import Callers, Dispatcher
 from gateway.router.drafting import delivery_row
 from gateway.router.plan import Ask, expiry, join_of, plan
 from gateway.router.resolve import Reached, Resolver
@@ -160,7 +160,7 @@ class Expander:
     async def _slice(self, held: Expanding, now: int) -> None:
         about = held.notification
         known = await self._read(held)
-        most = self._size if self._callers.waiting < MANY_CALLERS else min(self._size, _SMALL_SLICE)
+        most = min(self._size, _SMALL_SLICE) if self._callers.are_many else self._size
         found = await self._store.next_subscribers(held, most)
         rows: list[DeliveryRow] = []
         if known is not None:

@@ -17,6 +17,7 @@ from gateway.middleware.rate_limit import Pace, provider_key
 from gateway.model import ids
 from gateway.model.requests import BatchItem, SendRequest
 from gateway.model.states import Priority, Status
+from gateway.router.dispatch import Callers
 from gateway.storage.contract import Lease, Reservation, StoreUnavailable
 from tests.router.house import CALLER, Between, Scripted, dispatching, house, soon
 from tests.support.clock import MovableClock
@@ -92,14 +93,30 @@ async def test_while_many_callers_wait_few_are_worked_on_beside_those_on_the_wir
                 place.dispatcher.heard("email:normal")  # as with each request that is accepted meanwhile
                 return place.dispatcher.in_hand()["email:normal"]
 
-            await soon(lambda: in_hand() == 12)
+            await soon(lambda: in_hand() == 16)
             for _ in range(20):
                 await asyncio.sleep(0)
-                assert (in_hand(), one.now_in) == (12, 8), "eight on the wire, and an eighth of the slots"
+                assert (in_hand(), one.now_in) == (16, 8), "eight on the wire, and a quarter of the slots"
             place.dispatcher._callers.waiting = 0
             await soon(lambda: in_hand() == 32)
             one.open.set()
             await soon(lambda: len(place.settled) == 100)
+
+
+async def test_callers_are_many_for_a_moment_longer_than_they_wait(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("gateway.router.dispatch.time.monotonic", lambda: now)
+    callers = Callers()
+    for _ in range(7):
+        callers.come()
+    assert not callers.are_many
+    callers.come()
+    assert callers.are_many
+    for _ in range(8):
+        callers.go()
+    assert (callers.waiting, callers.are_many) == (0, True)
+    now += 0.06
+    assert not callers.are_many
 
 
 async def test_slots_are_never_exceeded_and_every_delivery_is_sent_once(tmp_path):

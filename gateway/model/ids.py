@@ -23,6 +23,7 @@ INBOX: Final = "inb"
 
 _VERSION_7: Final = 0x7000
 _VARIANT: Final = 0x8000000000000000
+_COUNTER_BITS: Final = 12
 _COUNTER_MASK: Final = 0xFFF
 _RANDOM_MASK: Final = 0x3FFFFFFFFFFFFFFF
 _PAGE_BYTES: Final = 4096
@@ -64,8 +65,8 @@ class IdSource:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._noise = Noise()
-        self._last_ms = 0
-        self._counter = 0
+        self._last = 0
+        """The millisecond and the counter of the last id, as one number: an overflow is carried over by itself."""
 
     def new(self, now_ms: int) -> UUID:
         """Make the next id for the time `now_ms` (Unix milliseconds)."""
@@ -76,22 +77,21 @@ class IdSource:
         """Make `count` ids in order."""
         noise = unpack(f">{count}Q", self._noise.take(8 * count))
         with self._lock:
-            return [UUID(int=self._next(now_ms) | (one & _RANDOM_MASK)) for one in noise]
+            first = max(now_ms << _COUNTER_BITS, self._last + 1)
+            self._last = first + count - 1
+        return [
+            UUID(
+                int=(at >> _COUNTER_BITS << 80)
+                | ((_VERSION_7 | at & _COUNTER_MASK) << 64)
+                | _VARIANT
+                | one & _RANDOM_MASK
+            )
+            for at, one in zip(range(first, first + count), noise, strict=True)
+        ]
 
     def token(self) -> str:
         """Make 24 hexadecimal digits for a name that is no id: a request's."""
         return self._noise.take(12).hex()
-
-    def _next(self, now_ms: int) -> int:
-        if now_ms > self._last_ms:
-            self._last_ms = now_ms
-            self._counter = 0
-        else:
-            self._counter += 1
-            if self._counter > _COUNTER_MASK:
-                self._last_ms += 1
-                self._counter = 0
-        return (self._last_ms << 80) | ((_VERSION_7 | self._counter) << 64) | _VARIANT
 
 
 def time_of(value: UUID) -> int:

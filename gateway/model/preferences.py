@@ -92,6 +92,7 @@ class Cell(msgspec.Struct, frozen=True):
     source: Source
 
 
+_NOBODY_SAID: Final = Cell(allowed=True, source=Source.DEFAULT)
 _WORDS: Final = {
     Source.LOCK: "locked by the administrator",
     Source.REQUIRED: "the category is required",
@@ -130,7 +131,7 @@ def _by_person(cells: Mapping[Choice, bool], terms: Terms, channel: str) -> Cell
 def _by_default(terms: Terms, channel: str) -> Cell:
     default = terms.default_on(channel)
     if default is None:
-        return Cell(allowed=True, source=Source.DEFAULT)
+        return _NOBODY_SAID
     return Cell(default, Source.CATEGORY_DEFAULT)
 
 

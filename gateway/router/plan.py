@@ -110,10 +110,8 @@ class _Judged(NamedTuple):
 
 def plan(ask: Ask, targets: Sequence[Target], known: Known, rules: Rules, now: int) -> list[Planned]:
     """Plan every target. Pure; as many results as targets, in order."""
-    planned = [
-        _planned(ask, target, rules, judged, now)
-        for target, judged in zip(targets, _judgements(ask, targets, known, rules, now), strict=True)
-    ]
+    seen: set[tuple[str, str, bytes]] = set()
+    planned = [_planned(ask, target, rules, _judged(ask, target, known, seen, rules, now), now) for target in targets]
     return planned if ask.strategy is Strategy.ALL else _in_turn(ask, planned, rules, now)
 
 
@@ -210,31 +208,27 @@ def _turn(ask: Ask, one: Planned, chain: Sequence[str], rules: Rules, begins: in
     )
 
 
-def _judgements(
+def _judged(
     ask: Ask,
-    targets: Sequence[Target],
+    target: Target,
     known: Known,
+    seen: set[tuple[str, str, bytes]],
     rules: Rules,
     now: int,
-) -> Iterator[_Judged]:
-    seen: set[tuple[str, str, bytes]] = set()
-    for target in targets:
-        if target.address is None:
-            verdict = Dropped(status=Status.SKIPPED, reason=Why.NO_ADDRESS, detail=f"no address for {target.channel}")
-            yield _Judged(verdict, deadline(ask, target, rules, now))
-            continue
-        twin = (target.channel, target.key, target.twin)
-        if twin in seen or (target.channel, target.key) in known.planned:
-            verdict = Dropped(
-                status=Status.SKIPPED, reason=Why.NOT_NEEDED, detail="the same address is in this request"
-            )
-            yield _Judged(verdict, deadline(ask, target, rules, now))
-            continue
-        seen.add(twin)
-        yield _judged(ask, target, known, rules, now)
+) -> _Judged:
+    """Judge one target; `seen` are those before it, and gets this one."""
+    if target.address is None:
+        verdict = Dropped(status=Status.SKIPPED, reason=Why.NO_ADDRESS, detail=f"no address for {target.channel}")
+        return _Judged(verdict, deadline(ask, target, rules, now))
+    twin = (target.channel, target.key, target.twin)
+    if twin in seen or (target.channel, target.key) in known.planned:
+        verdict = Dropped(status=Status.SKIPPED, reason=Why.NOT_NEEDED, detail="the same address is in this request")
+        return _Judged(verdict, deadline(ask, target, rules, now))
+    seen.add(twin)
+    return _consented(ask, target, known, rules, now)
 
 
-def _judged(ask: Ask, target: Target, known: Known, rules: Rules, now: int) -> _Judged:
+def _consented(ask: Ask, target: Target, known: Known, rules: Rules, now: int) -> _Judged:
     """Ask for consent: of the lists, the person, the hour at which it would go."""
     choices = NO_CHOICES if target.user_id is None else known.choices.get(target.user_id, NO_CHOICES)
     category = ask.category
